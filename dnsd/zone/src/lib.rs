@@ -1,0 +1,1 @@
+//! What the answer to a DNS query is: a pure function of a zone and a question

@@ -1,0 +1,1 @@
+//! The data plane: moves packets between TUN devices through the translator
