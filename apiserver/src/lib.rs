@@ -1,0 +1,6 @@
+//! A Kubernetes-compatible REST API over the object store
+
+pub mod error;
+pub mod registry;
+pub mod resources;
+pub mod table;
