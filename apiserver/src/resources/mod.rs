@@ -1,5 +1,9 @@
 //! The kinds served, one file each; this file lists them in discovery order.
 
+mod check;
+mod json;
+pub(crate) mod meta;
+
 use crate::registry::Resource;
 
 /// Every kind: core first, and the preferred version of a group first.
