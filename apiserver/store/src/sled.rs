@@ -1,0 +1,1 @@
+//! The embedded backend. The only file that imports sled.
