@@ -107,6 +107,9 @@ pub enum BackendError {
     /// A stored record cannot be understood.
     #[error("a stored record cannot be read: {0}")]
     BadRecord(String),
+    /// The disk lost something that was handed to it; what comes after could not be found again.
+    #[error("the disk under {0} failed; restart minisvc, which reads again what is really there")]
+    Broken(PathBuf),
     /// The backend panicked; it is asked again next time.
     #[error("the backend panicked")]
     Panicked,

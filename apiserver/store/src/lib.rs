@@ -8,7 +8,7 @@
 mod backend;
 mod committer;
 mod memory;
-
+mod sled;
 mod state;
 mod store;
 mod types;
@@ -16,7 +16,7 @@ mod watch;
 
 pub use crate::backend::{Backend, BackendError, Batch, Before, Change, Loaded, Stored};
 pub use crate::memory::MemoryBackend;
-
+pub use crate::sled::{FORMAT, SledBackend, SledOptions, SyncFn};
 pub use crate::store::{FutureRevision, OpenError, Options, Store};
 pub use crate::types::{CommitError, Encode, Event, EventKind, Expectation, Head, Key, Op, Record, Revision, Txn};
 pub use crate::watch::{TooOld, Watch, WatchClosed};
