@@ -1,0 +1,1 @@
+//! How requests arrive from outside: TLS and a Unix socket, and who is asking.
