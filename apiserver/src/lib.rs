@@ -3,4 +3,5 @@
 pub mod error;
 pub mod registry;
 pub mod resources;
+pub mod serve;
 pub mod table;
