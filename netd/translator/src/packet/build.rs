@@ -1,0 +1,102 @@
+//! Packets of our own: TCP resets and ICMP errors. Always whole, with complete checksums.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::checksum::{checksum, fold, pseudo_header, sum};
+use super::view::{ACK, Packet, RST};
+use crate::tuple::Tuple;
+
+const TTL: u8 = 64;
+const IPV4_HEADER: u16 = 20;
+const TCP_HEADER: u16 = 20;
+const ICMP_HEADER: u16 = 8;
+/// As much of the original as fits into 576 bytes (RFC 1812 4.3.2.3).
+const MOST_QUOTED: usize = 576 - 28;
+
+/// What an ICMP error says (RFC 792).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ErrorKind {
+    /// There is no way to the destination's network.
+    NetUnreachable,
+    /// There is a way to the network, but nobody has the address.
+    HostUnreachable,
+    /// The host is there, and refuses.
+    PortUnreachable,
+    /// The packet has passed too many routers.
+    TimeExceeded,
+}
+
+impl ErrorKind {
+    fn type_and_code(self) -> (u8, u8) {
+        match self {
+            Self::NetUnreachable => (3, 0),
+            Self::HostUnreachable => (3, 1),
+            Self::PortUnreachable => (3, 3),
+            Self::TimeExceeded => (11, 0),
+        }
+    }
+}
+
+/// Writes an ICMP error from `reporter` about a packet, to its source, with the packet as it came quoted in it (D-037).
+pub(crate) fn icmp_error(out: &mut Vec<u8>, reporter: Ipv4Addr, about: &Packet<'_>, kind: ErrorKind) {
+    let quote = about.bytes().get(..about.bytes().len().min(MOST_QUOTED)).unwrap_or_default();
+    let (icmp_type, code) = kind.type_and_code();
+    let length = u16::try_from(quote.len()).unwrap_or_default() + ICMP_HEADER;
+    ip_header(out, reporter, about.src(), 1, length);
+    let covered = u64::from(u16::from_be_bytes([icmp_type, code])) + sum(quote);
+    out.extend_from_slice(&[icmp_type, code]);
+    out.extend_from_slice(&(!fold(covered)).to_be_bytes());
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(quote);
+}
+
+/// Writes the RST that a closed port would answer a segment with (RFC 9293 3.10.7.1).
+///
+/// The segment must not have RST set itself.
+pub(crate) fn reset(out: &mut Vec<u8>, to: &Packet<'_>) {
+    let Some(tuple) = to.tuple() else { return };
+    if to.tcp_flags() & ACK != 0 {
+        reset_for(out, &tuple.reversed(), to.tcp_ack(), None);
+    } else {
+        reset_for(out, &tuple.reversed(), 0, Some(to.tcp_end()));
+    }
+}
+
+/// Writes a RST with these addresses and numbers; nothing if they are not IPv4.
+pub(crate) fn reset_for(out: &mut Vec<u8>, tuple: &Tuple, seq: u32, ack: Option<u32>) {
+    let (IpAddr::V4(src), IpAddr::V4(dst)) = (tuple.src, tuple.dst) else { return };
+    ip_header(out, src, dst, 6, TCP_HEADER);
+    let flags = RST | if ack.is_some() { ACK } else { 0 };
+    let mut segment = [0; TCP_HEADER as usize];
+    {
+        let fields: [&[u8]; 4] = [
+            &tuple.src_port.to_be_bytes(),
+            &tuple.dst_port.to_be_bytes(),
+            &seq.to_be_bytes(),
+            &ack.unwrap_or_default().to_be_bytes(),
+        ];
+        for (place, byte) in segment.iter_mut().zip(fields.into_iter().flatten()) {
+            *place = *byte;
+        }
+    }
+    // Data offset in 32-bit words, and flags; window, checksum and urgent pointer follow as zeros.
+    segment[12] = 5 << 4;
+    segment[13] = flags;
+    let covered = pseudo_header(src, dst, 6, TCP_HEADER) + sum(&segment);
+    [segment[16], segment[17]] = (!fold(covered)).to_be_bytes();
+    out.extend_from_slice(&segment);
+}
+
+fn ip_header(out: &mut Vec<u8>, src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, length: u16) {
+    let start = out.len();
+    out.extend_from_slice(&[0x45, 0]);
+    out.extend_from_slice(&(IPV4_HEADER + length).to_be_bytes());
+    // No identification is needed for what may not be fragmented (RFC 6864 4.1).
+    out.extend_from_slice(&[0, 0, 0x40, 0, TTL, protocol, 0, 0]);
+    out.extend_from_slice(&src.octets());
+    out.extend_from_slice(&dst.octets());
+    let sum = checksum(out.get(start..).unwrap_or_default());
+    if let Some(place) = out.get_mut(start + 10..start + 12) {
+        place.copy_from_slice(&sum.to_be_bytes());
+    }
+}

@@ -1,0 +1,55 @@
+//! Datagrams in fragments: the first is decided like any packet, the others follow it.
+
+use std::time::Instant;
+
+use super::{DropReason, IpAddr, Outcome, Packet, PortId, Translator};
+use crate::fragments::{DatagramKey, Path};
+use crate::packet::Checksum;
+
+impl Translator {
+    pub(super) fn first_fragment(&mut self, from: PortId, packet: &mut Packet<'_>, now: Instant) -> Outcome {
+        let key = DatagramKey::of(packet);
+        let outcome = self.route(from, packet, now);
+        if outcome == Outcome::Drop(DropReason::Spoofed) {
+            // Nobody may say what becomes of another's datagram.
+            return outcome;
+        }
+        let path = match outcome {
+            Outcome::Forward(port) => {
+                Path::Forward { src: IpAddr::V4(packet.src()), dst: IpAddr::V4(packet.dst()), port }
+            }
+            Outcome::Reset | Outcome::Error(_) | Outcome::Held | Outcome::Drop(_) => Path::Refused,
+        };
+        let evicted = self.fragments.record(key, path, packet.body().len(), now);
+        self.counters.fragments_evicted += u64::from(evicted);
+        if self.fragments.any_held() {
+            self.release(key, now);
+        }
+        outcome
+    }
+
+    /// A fragment that is not the first.
+    pub(super) fn follow_first(&mut self, packet: &mut Packet<'_>, now: Instant) -> Outcome {
+        let key = DatagramKey::of(packet);
+        match self.fragments.follow(key, packet, now) {
+            Some(Path::Forward { src, dst, port }) => {
+                packet.rewrite_addresses(src, dst);
+                packet.decrement_ttl();
+                Outcome::Forward(port)
+            }
+            Some(Path::Refused) => Outcome::Drop(DropReason::FragmentRefused),
+            None if self.fragments.hold(key, packet.bytes(), now) => Outcome::Held,
+            None => Outcome::Drop(DropReason::FragmentLimit),
+        }
+    }
+
+    /// Sends the fragments that waited for this first one after it.
+    fn release(&mut self, key: DatagramKey, now: Instant) {
+        for mut held in self.fragments.release(key) {
+            let Ok(mut packet) = Packet::parse(&mut held.bytes, Checksum::Full) else { continue };
+            if let Outcome::Forward(port) = self.follow_first(&mut packet, now) {
+                self.queue(port, held.bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! A new table: flows go on, except those that cannot.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Direction, Flow, Frontend, PortId, Protocol, ServiceTable, Translator};
+use crate::packet::reset_for;
+
+impl Translator {
+    /// Puts another table in place of the one in use.
+    ///
+    /// Flows keep their endpoints whatever the new table says about Services (D-003, D-089), except that flows whose
+    /// client or endpoint has left the network end, with a RST to the side that is still there (D-090), and UDP flows
+    /// whose endpoint no longer serves end (D-080 … D-086). The work depends on how many addresses and flows there are,
+    /// not on how many Services.
+    pub fn install(&mut self, table: Arc<ServiceTable>, now: Instant) {
+        let old = std::mem::replace(&mut self.table, table);
+        self.flows.handle_timeout(now);
+        self.sever(&old);
+        self.clear_udp();
+    }
+
+    fn sever(&mut self, old: &ServiceTable) {
+        let moved: HashSet<IpAddr> = old
+            .routes()
+            .filter(|(addr, route)| self.table.route(*addr).is_none_or(|now| now.port != route.port))
+            .map(|(addr, _)| addr)
+            .collect();
+        let moved_outside = old.outside().filter(|_| old.outside() != self.table.outside());
+        if moved.is_empty() && moved_outside.is_none() {
+            return;
+        }
+        self.fragments.clear();
+        let has_left = |addr: IpAddr, port: PortId| moved.contains(&addr) || moved_outside == Some(port);
+        let severed = self.flows.slots(|flow| {
+            has_left(flow.tuples.original.src, flow.ports.original) || has_left(flow.tuples.reply.src, flow.ports.reply)
+        });
+        for slot in severed {
+            let Some(flow) = self.flows.remove(slot) else { continue };
+            self.counters.flows_severed += 1;
+            if flow.tuples.original.protocol == Protocol::Udp || flow.state.is_over() {
+                continue;
+            }
+            if !has_left(flow.tuples.original.src, flow.ports.original) {
+                self.announce_end(&flow, Direction::Original);
+            }
+            if !has_left(flow.tuples.reply.src, flow.ports.reply) {
+                self.announce_end(&flow, Direction::Reply);
+            }
+        }
+    }
+
+    /// Resets a connection at the end whose packets go in this direction.
+    ///
+    /// The sequence number is the one after the last byte it was sent. If that byte was lost it does not fit exactly;
+    /// the end then asks back (RFC 5961 3.2), and is answered as without a flow.
+    fn announce_end(&mut self, flow: &Flow, end: Direction) {
+        let mut packet = Vec::new();
+        let seq = flow.next_seq.get(end.other()).unwrap_or_default();
+        reset_for(&mut packet, &flow.outgoing(end.other()), seq, *flow.next_seq.get(end));
+        self.counters.resets += 1;
+        self.queue(*flow.ports.get(end), packet);
+    }
+
+    fn clear_udp(&mut self) {
+        if self.flows.udp() == 0 {
+            return;
+        }
+        let table = Arc::clone(&self.table);
+        for slot in self.flows.slots(|flow| is_stale(&table, flow)) {
+            self.flows.remove(slot);
+            self.counters.flows_cleared += 1;
+        }
+    }
+}
+
+/// Whether a UDP flow must not go on, because it would go on for ever with an endpoint that is none (D-082).
+fn is_stale(table: &ServiceTable, flow: &Flow) -> bool {
+    let asked = flow.tuples.original;
+    if asked.protocol != Protocol::Udp {
+        return false;
+    }
+    let frontend = Frontend { addr: asked.dst, protocol: asked.protocol, port: asked.dst_port };
+    let target = table.frontend(&frontend);
+    if flow.service.is_some() {
+        let endpoint = flow.tuples.reply;
+        target.is_none_or(|target| !target.service.is_serving(endpoint.src, endpoint.src_port))
+    } else {
+        // D-084: it began when there was no such Service, and would never get to it.
+        target.is_some_and(|target| !target.service.cluster_set().is_empty())
+    }
+}

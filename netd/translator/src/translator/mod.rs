@@ -1,0 +1,292 @@
+//! The state machine: from a packet and the time to a verdict.
+
+mod direct;
+mod fragmented;
+mod icmp;
+mod install;
+mod service;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::affinity::Affinities;
+use crate::counters::Counters;
+use crate::flow::{Both, Direction, Flow, FlowRecord, FlowState, FlowTable, Sighting, Slot};
+use crate::fragments::Fragments;
+use crate::hash::Mixer;
+use crate::limits::Limits;
+use crate::packet::{ACK, ErrorKind, Packet, PacketBuf, RST, SYN, Transport};
+use crate::random::Random;
+use crate::table::{Destination, Frontend, PortId, ServiceTable};
+use crate::tuple::{Protocol, Tuple};
+use crate::verdict::{DropReason, Verdict};
+use icmp::IcmpLimit;
+
+/// The packet translator of a lab.
+///
+/// Pass packets to [`handle`](Self::handle), and after each batch write out what [`poll_transmit`](Self::poll_transmit)
+/// gives. Call [`handle_timeout`](Self::handle_timeout) at the time that [`poll_timeout`](Self::poll_timeout) names; a
+/// late call does no harm, as flows whose time has come are never found.
+#[derive(Debug)]
+pub struct Translator {
+    table: Arc<ServiceTable>,
+    flows: FlowTable,
+    fragments: Fragments,
+    affinities: Affinities,
+    icmp_limit: IcmpLimit,
+    random: Random,
+    pending: VecDeque<(PortId, Vec<u8>)>,
+    max_pending: usize,
+    counters: Counters,
+    /// Where answers are built, reused.
+    scratch: Vec<u8>,
+}
+
+/// What is to become of a packet, decided before any answer is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Forward(PortId),
+    /// Answer a TCP segment as a closed port would.
+    Reset,
+    Error(ErrorKind),
+    Held,
+    Drop(DropReason),
+}
+
+impl Translator {
+    /// A translator with an empty table: it drops everything until one is installed.
+    pub fn new(limits: Limits) -> Self {
+        let mut random = Random::new(limits.seed);
+        let mixer = Mixer::new(&mut random);
+        Self {
+            table: Arc::new(ServiceTable::new()),
+            flows: FlowTable::new(limits.max_flows, limits.timeouts.clone(), mixer),
+            fragments: Fragments::new(
+                limits.max_fragmented,
+                limits.max_held,
+                limits.max_held_bytes,
+                limits.timeouts.fragment,
+            ),
+            affinities: Affinities::new(limits.max_affinities),
+            icmp_limit: IcmpLimit::new(limits.icmp_per_second, limits.icmp_burst),
+            random,
+            pending: VecDeque::new(),
+            max_pending: limits.max_pending,
+            counters: Counters::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Decides what happens to a packet that came from `from`, and edits it accordingly.
+    pub fn handle(&mut self, from: PortId, buf: &mut PacketBuf<'_>, now: Instant) -> Verdict {
+        let verdict = self.decide(from, buf, now);
+        self.counters.verdict(verdict);
+        verdict
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) next has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.flows.poll_timeout().into_iter().chain(self.fragments.poll_timeout()).min()
+    }
+
+    /// Forgets what is over.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.flows.handle_timeout(now);
+        self.counters.fragments_expired += self.fragments.handle_timeout(now);
+    }
+
+    /// The next packet of our own, and the port to write it to. Its checksums are complete.
+    pub fn poll_transmit(&mut self) -> Option<(PortId, Vec<u8>)> {
+        self.pending.pop_front()
+    }
+
+    /// Every flow in the table, in an order that only depends on what happened.
+    pub fn flows(&self) -> impl Iterator<Item = FlowRecord> + '_ {
+        self.flows.iter().map(FlowRecord::from)
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> Counters {
+        let mut counters = self.counters.clone();
+        counters.flows = self.flows.len();
+        counters.affinities = self.affinities.len();
+        counters.flows_expired = self.flows.expired;
+        counters.flows_evicted = self.flows.evicted;
+        counters
+    }
+
+    fn decide(&mut self, from: PortId, buf: &mut PacketBuf<'_>, now: Instant) -> Verdict {
+        let checksum = buf.checksum();
+        let mut packet = match Packet::parse(buf.bytes_mut(), checksum) {
+            Ok(packet) => packet,
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        let outcome = if packet.more_fragments() && packet.fragment_offset() == 0 {
+            self.first_fragment(from, &mut packet, now)
+        } else {
+            self.route(from, &mut packet, now)
+        };
+        let built = match outcome {
+            Outcome::Reset => self.build_reset(&packet),
+            Outcome::Error(kind) => self.build_error(&packet, kind, now),
+            Outcome::Forward(port) => {
+                let len = packet.bytes().len();
+                buf.truncate(len);
+                return Verdict::Forward(port);
+            }
+            Outcome::Held => return Verdict::Held,
+            Outcome::Drop(reason) => return Verdict::Drop(reason),
+        };
+        match built {
+            Ok(()) if buf.replace(&self.scratch) => Verdict::Reply,
+            Ok(()) => Verdict::Drop(DropReason::NoRoom),
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+
+    /// The hot path is the first lines: a packet of a known flow costs one look-up.
+    fn route(&mut self, from: PortId, packet: &mut Packet<'_>, now: Instant) -> Outcome {
+        let tuple = packet.tuple();
+        if let Some(tuple) = tuple
+            && let Some((slot, direction)) = self.flows.find(&tuple, now)
+            && let Some(outcome) = self.follow(from, slot, direction, packet, now)
+        {
+            return outcome;
+        }
+        if !self.table.may_send(from, packet.src().into()) {
+            return Outcome::Drop(DropReason::Spoofed);
+        }
+        if is_unroutable(packet.dst()) {
+            return Outcome::Drop(DropReason::Unroutable);
+        }
+        if packet.ttl() <= 1 {
+            return Outcome::Error(ErrorKind::TimeExceeded);
+        }
+        match (packet.transport(), tuple) {
+            (Transport::Tail(_), _) => self.follow_first(packet, now),
+            (Transport::Icmp, _) if packet.is_icmp_error() => self.icmp_error(from, packet, now),
+            (_, Some(tuple)) => self.open(from, packet, tuple, now),
+            _ => self.pass(packet),
+        }
+    }
+
+    /// Sends a packet the way of its flow; `None` if it begins another flow.
+    fn follow(
+        &mut self,
+        from: PortId,
+        slot: Slot,
+        direction: Direction,
+        packet: &mut Packet<'_>,
+        now: Instant,
+    ) -> Option<Outcome> {
+        let flow = self.flows.get(slot)?;
+        if *flow.ports.get(direction) != from {
+            return Some(Outcome::Drop(DropReason::Spoofed));
+        }
+        if packet.ttl() <= 1 {
+            return Some(Outcome::Error(ErrorKind::TimeExceeded));
+        }
+        // D-118: a connection is over, and its addresses are used for another.
+        if flow.state.is_over() && packet.tcp_flags() & (SYN | ACK | RST) == SYN {
+            self.flows.remove(slot);
+            return None;
+        }
+        let to = flow.outgoing(direction);
+        let port = *flow.ports.get(direction.other());
+        self.flows.see(slot, direction, sighting(packet), now);
+        packet.rewrite(&to);
+        packet.decrement_ttl();
+        Some(Outcome::Forward(port))
+    }
+
+    /// The first packet of a flow.
+    fn open(&mut self, from: PortId, packet: &mut Packet<'_>, tuple: Tuple, now: Instant) -> Outcome {
+        let frontend = Frontend { addr: tuple.dst, protocol: tuple.protocol, port: tuple.dst_port };
+        // The table is shared and never changes, so that what is found in it may be used while the flows change.
+        let table = Arc::clone(&self.table);
+        if let Some(target) = table.frontend(&frontend) {
+            return self.open_to_service(from, packet, tuple, target, now);
+        }
+        match table.destination(tuple.dst) {
+            Destination::Owned(route) => self.open_direct(from, route.port, packet, tuple, now),
+            Destination::Outside(Some(port)) => self.open_direct(from, port, packet, tuple, now),
+            Destination::Service => refuse(packet),
+            Destination::ServiceRange => Outcome::Drop(DropReason::NoService),
+            // D-090: a connection to a pod that has gone is ended, not left to time out.
+            Destination::PodRange if is_mid_stream(packet) => Outcome::Reset,
+            Destination::PodRange => Outcome::Error(ErrorKind::HostUnreachable),
+            Destination::Outside(None) => Outcome::Error(ErrorKind::NetUnreachable),
+        }
+    }
+
+    /// A packet without ports: passed on to whoever has the address, never translated (D-111).
+    fn pass(&mut self, packet: &mut Packet<'_>) -> Outcome {
+        let port = match self.table.destination(packet.dst().into()) {
+            Destination::Owned(route) => route.port,
+            Destination::Outside(Some(port)) => port,
+            // D-104: nobody answers a ping to a Service.
+            Destination::Service if packet.transport() == Transport::Icmp => {
+                return Outcome::Drop(DropReason::ServiceIcmp);
+            }
+            Destination::Service => return refuse(packet),
+            Destination::ServiceRange => return Outcome::Drop(DropReason::NoService),
+            _ if packet.is_icmp_error() => return Outcome::Drop(DropReason::UnrelatedIcmp),
+            Destination::PodRange => return Outcome::Error(ErrorKind::HostUnreachable),
+            Destination::Outside(None) => return Outcome::Error(ErrorKind::NetUnreachable),
+        };
+        packet.decrement_ttl();
+        Outcome::Forward(port)
+    }
+
+    fn build_reset(&mut self, packet: &Packet<'_>) -> Result<(), DropReason> {
+        if packet.tcp_flags() & RST != 0 {
+            return Err(DropReason::Unanswerable);
+        }
+        self.scratch.clear();
+        crate::packet::reset(&mut self.scratch, packet);
+        self.counters.resets += 1;
+        Ok(())
+    }
+
+    fn queue(&mut self, port: PortId, packet: Vec<u8>) {
+        if self.pending.len() < self.max_pending {
+            self.pending.push_back((port, packet));
+        } else {
+            self.counters.pending_limit += 1;
+        }
+    }
+}
+
+/// An active refusal: what a host says about a port that nobody listens on (D-032).
+fn refuse(packet: &Packet<'_>) -> Outcome {
+    match packet.transport() {
+        Transport::Tcp => Outcome::Reset,
+        _ => Outcome::Error(ErrorKind::PortUnreachable),
+    }
+}
+
+/// A TCP segment that does not begin a connection.
+fn is_mid_stream(packet: &Packet<'_>) -> bool {
+    packet.transport() == Transport::Tcp && packet.tcp_flags() & (SYN | ACK | RST) != SYN
+}
+
+/// Multicast and broadcast are the host's own business (D-111); loopback and 0.0.0.0 must not leave it (RFC 1122 3.2.1.3).
+fn is_unroutable(dst: Ipv4Addr) -> bool {
+    dst.is_multicast() || dst.is_broadcast() || dst.is_loopback() || dst.is_unspecified()
+}
+
+fn sighting(packet: &Packet<'_>) -> Sighting {
+    let end = (packet.transport() == Transport::Tcp).then(|| packet.tcp_end());
+    Sighting { flags: packet.tcp_flags(), end, bytes: packet.bytes().len() }
+}
+
+/// The state of a flow before its first packet.
+fn first_state(packet: &Packet<'_>) -> FlowState {
+    match packet.transport() {
+        Transport::Tcp if is_mid_stream(packet) => FlowState::Adopted,
+        Transport::Tcp => FlowState::SynSent,
+        _ => FlowState::Unreplied,
+    }
+}
