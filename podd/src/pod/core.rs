@@ -1,0 +1,636 @@
+//! What a pod should do next: a state machine of plain values.
+//!
+//! `handle` takes what happened and says what to do; `poll_timeout` says when to ask again. Processes, namespaces,
+//! the API and the clock belong to the worker.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::Now;
+use super::backoff::Limits;
+use super::container::{Container, End, KILLED, Run, StopStage, StopStep, Waiting};
+use super::plan::{Plan, Role};
+use crate::probe::ProbeKind;
+
+/// First pause after a sandbox could not be made; doubles up to [`SANDBOX_CAP`].
+const SANDBOX_BASE: Duration = Duration::from_secs(1);
+const SANDBOX_CAP: Duration = Duration::from_secs(30);
+
+/// One run of one container; an answer that belongs to an older run is ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instance {
+    /// Position in [`Plan::containers`].
+    pub container: usize,
+    /// Restart count of the run.
+    pub attempt: u32,
+}
+
+/// Which hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// After the start.
+    PostStart,
+    /// Before the stop.
+    PreStop,
+}
+
+/// Why a container could not be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartFailure {
+    /// Something it needs is missing and may appear: waiting reason and message.
+    Refused(Waiting),
+    /// The program could not be executed.
+    Failed(String),
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Time passed.
+    Tick,
+    /// Namespace, address and volumes are there.
+    SandboxReady(Vec<IpAddr>),
+    /// They are not: event reason and message.
+    SandboxFailed(&'static str, String),
+    /// Somebody killed the namespace.
+    SandboxLost,
+    /// The namespace and every process in it are gone.
+    SandboxGone,
+    /// The process runs.
+    Started(Instance),
+    /// It does not.
+    StartFailed(Instance, StartFailure),
+    /// The process ended.
+    Exited(Instance, Exit),
+    /// A hook returned; the error is for the user.
+    HookReturned(Instance, Hook, Result<(), String>),
+    /// A probe answered; the message says why it failed.
+    Probed(Instance, ProbeKind, Result<(), String>),
+    /// The API asks for the pod's end within this grace.
+    Delete(Duration),
+    /// The object is gone from the API.
+    Removed,
+    /// Somebody else declared the pod finished, as an eviction does.
+    Declared,
+    /// podd goes down: stop, but leave the object as it is.
+    Shutdown(Duration),
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Exit code.
+    Code(i32),
+    /// Killed by a signal.
+    Signal(i32),
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make namespace, address, volumes; answer `SandboxReady` or `SandboxFailed`.
+    MakeSandbox,
+    /// Kill what is left in the namespace and remove it; answer `SandboxGone`.
+    RemoveSandbox,
+    /// Start this instance; answer `Started` or `StartFailed`, later `Exited`.
+    Start(Instance),
+    /// Send the stop signal to its main process.
+    Terminate(Instance),
+    /// Kill everything it started.
+    Kill(Instance),
+    /// Run a hook within a time limit; answer `HookReturned`.
+    RunHook(Instance, Hook),
+    /// Probe it within the timeout; answer `Probed`.
+    Probe(Instance, ProbeKind, Duration),
+    /// Tell the user.
+    Notify(Notice),
+    /// Write the final status, then delete the object with grace 0.
+    DeleteObject,
+    /// Nothing is left to do for this pod.
+    Finish,
+}
+
+/// An event for the user (P-042).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// `Warning` instead of `Normal`.
+    pub warning: bool,
+    /// CamelCase.
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
+    /// Position in [`Plan::containers`], if it is about one.
+    pub container: Option<usize>,
+}
+
+/// The namespace of the pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sandbox {
+    /// None; to be made at `retry` (or at once).
+    Absent {
+        /// Earliest next try.
+        retry: Option<Instant>,
+    },
+    /// Being made. Next: `Ready`, `Absent`.
+    Making,
+    /// There. Next: `Removing`.
+    Ready,
+    /// Being removed. Next: `Absent`.
+    Removing,
+}
+
+/// Why a pod ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Its object is deleted.
+    Deleted,
+    /// All ordinary containers have ended for good.
+    Completed,
+    /// An init container failed for good.
+    InitFailed,
+    /// `activeDeadlineSeconds` is over (P-043).
+    DeadlineExceeded,
+    /// Somebody else set a final phase.
+    Declared,
+    /// podd goes down.
+    Shutdown,
+}
+
+/// The end of a pod.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// Why it began.
+    pub cause: Cause,
+    /// End of the grace for all containers together.
+    pub deadline: Instant,
+    /// Nothing runs and the sandbox is gone.
+    pub done: bool,
+}
+
+/// What the object's fate demands, apart from the processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Object {
+    Wanted,
+    /// Deletion was asked for; we delete it when all is over.
+    Deleting,
+    /// We have asked for the deletion.
+    DeleteSent,
+    Gone,
+}
+
+/// The pod.
+#[derive(Clone, Debug)]
+pub struct PodState {
+    /// What the manifest asks.
+    pub plan: Plan,
+    /// Parallel to [`Plan::containers`].
+    pub containers: Vec<Container>,
+    /// Its namespace.
+    pub sandbox: Sandbox,
+    /// Addresses; kept after the sandbox is gone (P-002).
+    pub addresses: Vec<IpAddr>,
+    /// When podd accepted the pod.
+    pub start_time: Timestamp,
+    /// All init containers have completed.
+    pub initialized: bool,
+    /// The end has begun.
+    pub ending: Option<Ending>,
+    object: Object,
+    active_until: Option<Instant>,
+    sandbox_failures: u32,
+    limits: Limits,
+    finished: bool,
+}
+
+impl PodState {
+    /// A pod that has never run here. `start_time` is the one in its status, if it had one.
+    pub fn new(plan: Plan, start_time: Option<Timestamp>, limits: Limits, now: Now) -> Self {
+        let start_time = start_time.unwrap_or(now.wall);
+        let elapsed = Duration::try_from(now.wall.duration_since(start_time)).unwrap_or_default();
+        let active_until = plan.active_deadline.map(|limit| now.instant + limit.saturating_sub(elapsed));
+        let containers = plan.containers.iter().cloned().map(Container::new).collect();
+        Self {
+            plan,
+            containers,
+            sandbox: Sandbox::Absent { retry: None },
+            addresses: Vec::new(),
+            start_time,
+            initialized: false,
+            ending: None,
+            object: Object::Wanted,
+            active_until,
+            sandbox_failures: 0,
+            limits,
+            finished: false,
+        }
+    }
+
+    /// Records a container of an earlier run of the lab: a start is a reboot of the nodes, so it has ended.
+    ///
+    /// `end` is `None` for one that was running then; what has completed for good stays completed.
+    pub fn recall(&mut self, name: &str, attempt: u32, end: Option<End>, now: Now) {
+        let Some(container) = self.containers.iter_mut().find(|c| c.plan.name == name) else { return };
+        container.attempt = Some(attempt);
+        let end = end.unwrap_or_else(|| End {
+            code: KILLED,
+            signal: None,
+            reason: "Error".to_owned(),
+            message: "the node was restarted".to_owned(),
+            started: None,
+            finished: now.wall,
+        });
+        let again = container.plan.role == Role::Init || container.plan.restarts_after(end.code);
+        container.run = Run::Down { restart: again.then_some(now.instant) };
+        container.end = Some(end);
+    }
+
+    /// Whether the worker may end.
+    pub fn finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Takes note of what happened and says what to do.
+    pub fn handle(&mut self, event: Event, now: Now) -> Vec<Action> {
+        let mut out = Vec::new();
+        match event {
+            Event::Tick => {}
+            Event::SandboxReady(addresses) => {
+                self.sandbox = Sandbox::Ready;
+                self.sandbox_failures = 0;
+                self.addresses = addresses;
+            }
+            Event::SandboxFailed(reason, message) => self.sandbox_failed(reason, message, now, &mut out),
+            Event::SandboxLost => self.sandbox_lost(&mut out),
+            Event::SandboxGone => self.sandbox_gone(now),
+            Event::Started(instance) => self.started(instance, now, &mut out),
+            Event::StartFailed(instance, failure) => self.start_failed(instance, failure, now, &mut out),
+            Event::Exited(instance, exit) => self.exited(instance, exit, now, &mut out),
+            Event::HookReturned(instance, hook, result) => self.hook_returned(instance, hook, result, now, &mut out),
+            Event::Probed(instance, kind, result) => self.probed(instance, kind, result, now, &mut out),
+            Event::Delete(grace) => {
+                if self.object == Object::Wanted {
+                    self.object = Object::Deleting;
+                }
+                self.end(Cause::Deleted, now.instant + grace);
+            }
+            Event::Removed => {
+                self.object = Object::Gone;
+                self.end(Cause::Deleted, now.instant);
+            }
+            Event::Declared => self.end(Cause::Declared, now.instant + self.plan.grace),
+            Event::Shutdown(grace) => {
+                self.object = Object::Gone;
+                self.end(Cause::Shutdown, now.instant + grace);
+            }
+        }
+        self.advance(now, &mut out);
+        out
+    }
+
+    /// When to call `handle(Event::Tick)` at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let ending = self.ending.is_some();
+        let containers = self.containers.iter().filter_map(|c| c.poll_timeout(ending)).min();
+        let sandbox = match self.sandbox {
+            Sandbox::Absent { retry } if !ending => retry,
+            _ => None,
+        };
+        let active = self.active_until.filter(|_| !ending);
+        [containers, sandbox, active].into_iter().flatten().min()
+    }
+
+    fn advance(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.ending.is_none() && self.active_until.is_some_and(|at| at <= now.instant) {
+            out.push(Action::Notify(Notice {
+                warning: false,
+                reason: "DeadlineExceeded",
+                message: "Pod was active longer than activeDeadlineSeconds".to_owned(),
+                container: None,
+            }));
+            self.end(Cause::DeadlineExceeded, now.instant + self.plan.grace);
+        }
+        for index in 0..self.containers.len() {
+            let step = self.containers[index].stop_due(now.instant);
+            self.stop_step(index, step, out);
+        }
+        if self.ending.is_none() {
+            self.advance_start(now, out);
+        }
+        // Starting may have found that nothing is left to run.
+        if self.ending.is_some() {
+            self.advance_ending(now, out);
+        }
+        let ending = self.ending.is_some();
+        for index in 0..self.containers.len() {
+            let instance = self.latest(index);
+            let due = self.containers[index].take_due_probes(ending, now.instant);
+            out.extend(due.into_iter().map(|(kind, timeout)| Action::Probe(instance, kind, timeout)));
+        }
+    }
+
+    /// Sandbox, then init containers in order, then the ordinary ones (P-039, P-040).
+    fn advance_start(&mut self, now: Now, out: &mut Vec<Action>) {
+        if let Some(cause) = self.nothing_left() {
+            return self.end(cause, now.instant + self.plan.grace);
+        }
+        match self.sandbox {
+            Sandbox::Absent { retry } if retry.is_none_or(|at| at <= now.instant) => {
+                self.sandbox = Sandbox::Making;
+                return out.push(Action::MakeSandbox);
+            }
+            Sandbox::Ready => {}
+            Sandbox::Absent { .. } | Sandbox::Making | Sandbox::Removing => return,
+        }
+        for index in 0..self.containers.len() {
+            let initialized = self.initialized;
+            let container = &mut self.containers[index];
+            if container.due(now.instant) && container.stop.is_none() {
+                let instance = Instance { container: index, attempt: container.next_attempt() };
+                container.run = Run::Starting;
+                return out.push(Action::Start(instance));
+            }
+            let container = &self.containers[index];
+            let blocks = match container.plan.role {
+                // One at a time: the next waits until this one is done, or up.
+                Role::Init => !initialized && !container.ready(),
+                Role::Sidecar => !initialized && !container.started(),
+                // The next waits for the start and its hook, not for readiness.
+                Role::Main => matches!(container.run, Run::Starting | Run::Hooked { .. }),
+            };
+            if blocks {
+                return;
+            }
+            let last_init = self.containers.get(index + 1).is_none_or(|next| next.plan.role == Role::Main);
+            if last_init && container.plan.role != Role::Main {
+                self.initialized = true;
+            }
+        }
+    }
+
+    /// Whether the containers have ended in a way that leaves nothing to start.
+    fn nothing_left(&self) -> Option<Cause> {
+        let over = |c: &Container| matches!(c.run, Run::Down { restart: None });
+        let failed = |c: &Container| c.end.as_ref().is_some_and(|end| end.code != 0);
+        if self.containers.iter().any(|c| c.plan.role == Role::Init && over(c) && failed(c)) {
+            return Some(Cause::InitFailed);
+        }
+        let mut main = self.containers.iter().filter(|c| c.plan.role == Role::Main).peekable();
+        (main.peek().is_some() && main.all(over)).then_some(Cause::Completed)
+    }
+
+    /// Ordinary containers in parallel, then sidecars in reverse order, then the sandbox, then the object
+    /// (P-048, P-050, P-052, P-057).
+    fn advance_ending(&mut self, now: Now, out: &mut Vec<Action>) {
+        let Some(ending) = self.ending.clone() else { return };
+        if ending.done {
+            return self.settle(out);
+        }
+        for container in &mut self.containers {
+            if let Run::Down { restart } = &mut container.run {
+                *restart = None;
+            }
+        }
+        for index in 0..self.containers.len() {
+            if self.containers[index].plan.role != Role::Sidecar {
+                self.stop(index, ending.deadline, now, out);
+            }
+        }
+        let ordinary_gone = !self.containers.iter().any(|c| c.plan.role != Role::Sidecar && c.busy());
+        if ordinary_gone && let Some(last) = self.containers.iter().rposition(Container::busy) {
+            self.stop(last, ending.deadline, now, out);
+        }
+        // What has been killed dies with the namespace at the latest.
+        let lingering =
+            |c: &Container| c.busy() && !c.stop.as_ref().is_some_and(|stop| stop.stage == StopStage::Killed);
+        match self.sandbox {
+            Sandbox::Ready if !self.containers.iter().any(lingering) => {
+                self.sandbox = Sandbox::Removing;
+                out.push(Action::RemoveSandbox);
+            }
+            Sandbox::Absent { .. } => {
+                if let Some(ending) = &mut self.ending {
+                    ending.done = true;
+                }
+                self.settle(out);
+            }
+            Sandbox::Ready | Sandbox::Making | Sandbox::Removing => {}
+        }
+    }
+
+    fn settle(&mut self, out: &mut Vec<Action>) {
+        match self.object {
+            Object::Wanted | Object::DeleteSent => {}
+            Object::Deleting => {
+                self.object = Object::DeleteSent;
+                out.push(Action::DeleteObject);
+            }
+            Object::Gone if !self.finished => {
+                self.finished = true;
+                out.push(Action::Finish);
+            }
+            Object::Gone => {}
+        }
+    }
+
+    fn end(&mut self, cause: Cause, deadline: Instant) {
+        match &mut self.ending {
+            // A second demand may shorten the grace, never lengthen it (P-046).
+            Some(ending) => ending.deadline = ending.deadline.min(deadline),
+            None => self.ending = Some(Ending { cause, deadline, done: false }),
+        }
+    }
+
+    fn stop(&mut self, index: usize, deadline: Instant, now: Now, out: &mut Vec<Action>) {
+        let hooks = self.ending.as_ref().is_none_or(|ending| ending.cause != Cause::Shutdown);
+        let step = self.containers[index].stop(deadline, hooks, now.instant);
+        if step.is_some() {
+            let message = format!("Stopping container {}", self.containers[index].plan.name);
+            out.push(notice(false, "Killing", message, index));
+        }
+        self.stop_step(index, step, out);
+    }
+
+    fn stop_step(&self, index: usize, step: Option<StopStep>, out: &mut Vec<Action>) {
+        let instance = self.latest(index);
+        match step {
+            Some(StopStep::Hook) => out.push(Action::RunHook(instance, Hook::PreStop)),
+            Some(StopStep::Term) => out.push(Action::Terminate(instance)),
+            Some(StopStep::Kill) => out.push(Action::Kill(instance)),
+            None => {}
+        }
+    }
+
+    fn sandbox_failed(&mut self, reason: &'static str, message: String, now: Now, out: &mut Vec<Action>) {
+        let pause = SANDBOX_BASE.saturating_mul(1 << self.sandbox_failures.min(10)).min(SANDBOX_CAP);
+        self.sandbox_failures = self.sandbox_failures.saturating_add(1);
+        self.sandbox = Sandbox::Absent { retry: Some(now.instant + pause) };
+        out.push(Action::Notify(Notice { warning: true, reason, message, container: None }));
+    }
+
+    fn sandbox_lost(&mut self, out: &mut Vec<Action>) {
+        if self.sandbox != Sandbox::Ready {
+            return;
+        }
+        self.sandbox = Sandbox::Removing;
+        out.push(Action::RemoveSandbox);
+        if self.ending.is_none() {
+            let message = "Pod sandbox changed, it will be killed and re-created.".to_owned();
+            out.push(Action::Notify(Notice { warning: false, reason: "SandboxChanged", message, container: None }));
+        }
+    }
+
+    /// Whatever had not reported its end has died with the namespace; a new one starts from the init containers.
+    fn sandbox_gone(&mut self, now: Now) {
+        self.sandbox = Sandbox::Absent { retry: None };
+        let ended = killed(now);
+        for container in &mut self.containers {
+            if container.busy() {
+                container.finish(ended.clone(), now, self.limits);
+            }
+        }
+        if self.ending.is_none() && self.nothing_left().is_none() {
+            self.initialized = false;
+            for container in self.containers.iter_mut().filter(|c| c.plan.role == Role::Init) {
+                if let Run::Down { restart } = &mut container.run {
+                    *restart = Some(now.instant);
+                }
+            }
+        }
+    }
+
+    fn started(&mut self, instance: Instance, now: Now, out: &mut Vec<Action>) {
+        let container = &mut self.containers[instance.container];
+        if !matches!(container.run, Run::Starting) || instance.attempt != container.next_attempt() {
+            return;
+        }
+        container.begin(now);
+        let message = format!("Started container {}", container.plan.name);
+        out.push(notice(false, "Started", message, instance.container));
+        if matches!(container.run, Run::Hooked { .. }) {
+            out.push(Action::RunHook(instance, Hook::PostStart));
+        }
+    }
+
+    fn start_failed(&mut self, instance: Instance, failure: StartFailure, now: Now, out: &mut Vec<Action>) {
+        let limits = self.limits;
+        let container = &mut self.containers[instance.container];
+        if !matches!(container.run, Run::Starting) || instance.attempt != container.next_attempt() {
+            return;
+        }
+        match failure {
+            StartFailure::Refused(waiting) => {
+                out.push(notice(true, "Failed", format!("Error: {}", waiting.message), instance.container));
+                container.refuse(waiting, now.instant);
+            }
+            StartFailure::Failed(message) => {
+                out.push(notice(true, "Failed", format!("Error: {message}"), instance.container));
+                let wait = container.fail_start(message, now, limits);
+                self.back_off(instance.container, wait, out);
+            }
+        }
+    }
+
+    fn exited(&mut self, instance: Instance, exit: Exit, now: Now, out: &mut Vec<Action>) {
+        if !self.is_latest(instance) || !self.containers[instance.container].alive() {
+            return;
+        }
+        let (code, signal) = match exit {
+            Exit::Code(code) => (code, None),
+            Exit::Signal(signal) => (128 + signal, Some(signal)),
+        };
+        let reason = if code == 0 { "Completed" } else { "Error" }.to_owned();
+        let end = End { code, signal, reason, message: String::new(), started: None, finished: now.wall };
+        let wait = self.containers[instance.container].finish(end, now, self.limits);
+        self.back_off(instance.container, wait, out);
+    }
+
+    fn back_off(&self, index: usize, wait: Duration, out: &mut Vec<Action>) {
+        if !wait.is_zero() && self.ending.is_none() {
+            let name = &self.containers[index].plan.name;
+            let message = format!("Back-off restarting failed container {name} for {} s", wait.as_secs_f32());
+            out.push(notice(true, "BackOff", message, index));
+        }
+    }
+
+    fn hook_returned(
+        &mut self,
+        instance: Instance,
+        hook: Hook,
+        result: Result<(), String>,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        if !self.is_latest(instance) {
+            return;
+        }
+        let index = instance.container;
+        match (hook, result) {
+            (Hook::PostStart, Ok(())) => self.containers[index].hook_returned(now),
+            (Hook::PostStart, Err(message)) => {
+                out.push(notice(true, "FailedPostStartHook", format!("PostStart hook failed: {message}"), index));
+                self.stop(index, now.instant + self.plan.grace, now, out);
+            }
+            (Hook::PreStop, result) => {
+                if let Err(message) = result {
+                    out.push(notice(true, "FailedPreStopHook", format!("PreStop hook failed: {message}"), index));
+                }
+                let step = self.containers[index].stop_hook_returned(now.instant);
+                self.stop_step(index, step, out);
+            }
+        }
+    }
+
+    fn probed(
+        &mut self,
+        instance: Instance,
+        kind: ProbeKind,
+        result: Result<(), String>,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        if !self.is_latest(instance) {
+            return;
+        }
+        let index = instance.container;
+        let kill = self.containers[index].probed(kind, result.is_ok(), now);
+        if let Err(message) = result {
+            out.push(notice(true, "Unhealthy", format!("{} probe failed: {message}", kind.title()), index));
+        }
+        if let Some(grace) = kill.filter(|_| self.ending.is_none()) {
+            let name = &self.containers[index].plan.name;
+            let message = format!("Container {name} failed {} probe, will be restarted", kind.title().to_lowercase());
+            out.push(notice(false, "Killing", message, index));
+            let deadline = now.instant + grace.unwrap_or(self.plan.grace);
+            let step = self.containers[index].stop(deadline, true, now.instant);
+            self.stop_step(index, step, out);
+        }
+    }
+
+    fn latest(&self, index: usize) -> Instance {
+        Instance { container: index, attempt: self.containers[index].attempt.unwrap_or(0) }
+    }
+
+    fn is_latest(&self, instance: Instance) -> bool {
+        self.containers.get(instance.container).is_some_and(|c| c.attempt == Some(instance.attempt))
+    }
+}
+
+fn notice(warning: bool, reason: &'static str, message: String, container: usize) -> Action {
+    Action::Notify(Notice { warning, reason, message, container: Some(container) })
+}
+
+fn killed(now: Now) -> End {
+    End {
+        code: KILLED,
+        signal: Some(9),
+        reason: "Error".to_owned(),
+        message: String::new(),
+        started: None,
+        finished: now.wall,
+    }
+}
+
+#[cfg(test)]
+mod tests;

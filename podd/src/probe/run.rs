@@ -1,0 +1,1 @@
+//! Asks a container: exec, HTTP or TCP.
