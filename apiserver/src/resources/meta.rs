@@ -95,7 +95,11 @@ fn owners(errors: &mut Errors, new: &Value) {
         }
     }
     if owners.iter().filter(|owner| is_true(owner, "/controller")).count() > 1 {
-        errors.invalid("metadata.ownerReferences", owners.to_vec(), "only one reference can have controller set to true");
+        errors.invalid(
+            "metadata.ownerReferences",
+            owners.to_vec(),
+            "only one reference can have controller set to true",
+        );
     }
 }
 

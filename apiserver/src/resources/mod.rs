@@ -1,12 +1,42 @@
 //! The kinds served, one file each; this file lists them in discovery order.
 
+mod address;
 mod check;
+mod configmap;
+mod deployment;
+mod endpoints;
+mod endpointslice;
+mod event;
 mod json;
+mod lease;
 pub(crate) mod meta;
+mod namespace;
+mod node;
+mod pod;
+mod podspec;
+mod printing;
+mod replicaset;
+mod secret;
+mod serviceaccount;
+mod template;
 
 use crate::registry::Resource;
 
 /// Every kind: core first, and the preferred version of a group first.
 pub fn all() -> Vec<Resource> {
-    Vec::new()
+    vec![
+        configmap::resource(),
+        endpoints::resource(),
+        event::core(),
+        namespace::resource(),
+        node::resource(),
+        pod::resource(),
+        secret::resource(),
+        serviceaccount::resource(),
+        deployment::resource(),
+        replicaset::resource(),
+        lease::resource(),
+        endpointslice::resource(),
+        event::events_group(),
+    ]
 }

@@ -1,0 +1,224 @@
+//! Pod: processes with an address of their own.
+
+mod cells;
+mod qos;
+mod token;
+mod update;
+
+use serde_json::{Value, json};
+
+use super::check::Errors;
+use super::json::{child, integer, is_true, list, set, set_default_text, text};
+use super::podspec;
+use crate::registry::{Column, FieldError, Resource, Subresource};
+
+/// The account of a pod that names none.
+const DEFAULT_ACCOUNT: &str = "default";
+
+const COLUMNS: &[Column] = &[
+    Column::NAME,
+    Column::text("Ready", "Ready containers of all containers."),
+    Column::text("Status", "The phase, or what keeps the pod from running."),
+    Column::text("Restarts", "How often containers were started again, and when last."),
+    Column::AGE,
+    Column::text("IP", "Address of the pod.").wide(),
+    Column::text("Node", "Where the pod runs.").wide(),
+    Column::text("Nominated Node", "Where the pod may run once others have gone.").wide(),
+    Column::text("Readiness Gates", "Conditions that hold of those demanded.").wide(),
+];
+
+const SELECTABLE: &[&str] = &[
+    "spec.nodeName",
+    "spec.host",
+    "spec.restartPolicy",
+    "spec.schedulerName",
+    "spec.serviceAccountName",
+    "spec.hostNetwork",
+    "status.phase",
+    "status.podIP",
+    "status.podIPs",
+    "status.nominatedNodeName",
+];
+
+pub(super) fn resource() -> Resource {
+    Resource {
+        kind: "Pod",
+        plural: "pods",
+        singular: "pod",
+        short_names: &["po"],
+        categories: &["all"],
+        has_status: true,
+        has_generation: true,
+        subresources: &[Subresource::Status, Subresource::Log, Subresource::Binding, Subresource::Eviction],
+        returns_deleted_object: true,
+        graceful: Some(grace),
+        selectable,
+        selectable_names: SELECTABLE,
+        columns: COLUMNS,
+        row: cells::row,
+        default: |pod| {
+            if let Some(spec) = child(pod, "spec") {
+                podspec::default(spec, podspec::Owner::Pod);
+            }
+        },
+        prepare,
+        validate,
+        warnings,
+        ..Resource::BASE
+    }
+}
+
+/// The grace period a deletion gets, in seconds: none for a pod that does not run, else the request's or the pod's own
+/// (P-046).
+fn grace(pod: &Value, requested: Option<i64>) -> i64 {
+    let finished = ["Succeeded", "Failed"].contains(&text(pod, "/status/phase"));
+    if finished || text(pod, "/spec/nodeName").is_empty() {
+        return 0;
+    }
+    let wanted = requested.or(integer(pod, "/spec/terminationGracePeriodSeconds")).unwrap_or(30);
+    // A negative period means "as fast as can be, but gracefully".
+    if wanted < 0 { 1 } else { wanted }
+}
+
+fn selectable(pod: &Value) -> Vec<(&'static str, String)> {
+    let addresses: Vec<&str> = list(pod, "/status/podIPs").iter().map(|entry| text(entry, "/ip")).collect();
+    let value = |name: &str| match name {
+        "spec.host" => text(pod, "/spec/nodeName").to_owned(),
+        "spec.hostNetwork" => is_true(pod, "/spec/hostNetwork").to_string(),
+        "status.podIPs" => addresses.join(","),
+        path => text(pod, &format!("/{}", path.replace('.', "/"))).to_owned(),
+    };
+    SELECTABLE.iter().map(|name| (*name, value(name))).collect()
+}
+
+fn prepare(new: &mut Value, old: Option<&Value>) {
+    let Some(spec) = child(new, "spec") else { return };
+    if let Some(old) = old {
+        // A client that never saw what was injected may send its own manifest again.
+        keep_account(spec, &old["spec"]);
+        return;
+    }
+    set_default_text(spec, "serviceAccountName", DEFAULT_ACCOUNT);
+    let account = text(spec, "/serviceAccountName").to_owned();
+    set(spec, "serviceAccount", account);
+    token::inject(spec);
+    let class = qos::class(spec);
+    set(new, "status", json!({"phase": "Pending", "qosClass": class}));
+}
+
+fn keep_account(spec: &mut Value, stored: &Value) {
+    for field in ["serviceAccountName", "serviceAccount"] {
+        let account = text(stored, &format!("/{field}"));
+        if !account.is_empty() {
+            set_default_text(spec, field, account);
+        }
+    }
+}
+
+fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    podspec::validate(&mut errors, "spec", &new["spec"]);
+    match old {
+        Some(old) => update::validate(&mut errors, &new["spec"], &old["spec"]),
+        None if !list(new, "/spec/ephemeralContainers").is_empty() => {
+            errors.forbidden("spec.ephemeralContainers", "cannot be set on create");
+        }
+        None if !text(new, "/spec/nodeName").is_empty() && !list(new, "/spec/schedulingGates").is_empty() => {
+            errors.forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared");
+        }
+        None => {}
+    }
+    errors.into_list()
+}
+
+fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if old.is_some() {
+        return warnings;
+    }
+    let spec = &new["spec"];
+    for (which, container) in ["initContainers", "containers"]
+        .into_iter()
+        .flat_map(|which| list(spec, &format!("/{which}")).iter().enumerate().map(move |entry| (which, entry)))
+        .map(|(which, (index, container))| (format!("spec.{which}[{index}]"), container))
+    {
+        let names: Vec<&str> = list(container, "/env").iter().map(|variable| text(variable, "/name")).collect();
+        for (index, name) in names.iter().enumerate() {
+            if names[..index].contains(name) {
+                warnings.push(format!("{which}.env[{index}]: hides previous definition of {name:?}"));
+            }
+        }
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn created(mut pod: Value) -> Value {
+        let kind = resource();
+        (kind.default)(&mut pod);
+        (kind.prepare)(&mut pod, None);
+        pod
+    }
+
+    fn minimal() -> Value {
+        json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
+    }
+
+    // A-062, P-012, P-022
+    #[test]
+    fn a_new_pod_is_pending_and_has_an_account() {
+        let pod = created(minimal());
+        assert_eq!(pod["status"], json!({"phase": "Pending", "qosClass": "BestEffort"}));
+        assert_eq!(pod["spec"]["serviceAccountName"], "default");
+        assert_eq!(pod["spec"]["serviceAccount"], "default");
+        assert!(validate(&pod, None).is_empty(), "{:?}", validate(&pod, None));
+    }
+
+    // P-046
+    #[test]
+    fn grace_depends_on_whether_the_pod_runs() {
+        let pod = |node: &str, phase: &str, seconds: i64| json!({"spec": {"nodeName": node, "terminationGracePeriodSeconds": seconds}, "status": {"phase": phase}});
+        let rows = [
+            ("own", pod("n", "Running", 7), None, 7),
+            ("asked", pod("n", "Running", 7), Some(3), 3),
+            ("forced", pod("n", "Running", 7), Some(0), 0),
+            ("unscheduled", pod("", "Pending", 7), Some(3), 0),
+            ("finished", pod("n", "Succeeded", 7), None, 0),
+            ("failed", pod("n", "Failed", 7), Some(9), 0),
+            ("negative", pod("n", "Running", -1), None, 1),
+        ];
+        for (label, pod, requested, expected) in rows {
+            assert_eq!(grace(&pod, requested), expected, "{label}");
+        }
+    }
+
+    // A-094, P-121
+    #[test]
+    fn fields_that_can_be_selected() {
+        let pod = json!({
+            "spec": {"nodeName": "n", "restartPolicy": "Always", "hostNetwork": true},
+            "status": {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]},
+        });
+        let found = selectable(&pod);
+        let names: Vec<&str> = found.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, SELECTABLE);
+        for expected in [
+            ("spec.host", "n"),
+            ("spec.hostNetwork", "true"),
+            ("status.podIPs", "10.0.0.1,fd00::1"),
+            ("status.nominatedNodeName", ""),
+        ] {
+            assert!(found.contains(&(expected.0, expected.1.to_owned())), "{expected:?}");
+        }
+    }
+
+    #[test]
+    fn a_variable_defined_twice_is_warned_about() {
+        let mut pod = minimal();
+        pod["spec"]["containers"][0]["env"] = json!([{"name": "A"}, {"name": "B"}, {"name": "A"}]);
+        assert_eq!(warnings(&pod, None).len(), 1);
+    }
+}
