@@ -1,0 +1,9 @@
+//! The agent: PID 1 of one namespace. It serves the main process's requests and reaps every process inside.
+
+mod mounts;
+mod net;
+mod process;
+mod serve;
+mod spawn;
+
+pub(crate) use serve::run;
