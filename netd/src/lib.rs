@@ -1,1 +1,274 @@
-//! The data plane: moves packets between TUN devices through the translator
+//! The data plane: moves packets between the namespaces of a lab through the translator.
+//!
+//! It owns the devices, the worker thread, and the table that it builds from Services, EndpointSlices, Nodes and the
+//! links it was given. It makes no namespace and opens no TUN (that is `sandbox`), and it decides nothing about a packet
+//! (that is `netd/translator`).
+
+mod closers;
+mod device;
+mod publisher;
+mod records;
+mod table;
+mod watch;
+mod worker;
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use kube::Client;
+pub use minisvc_translator::{Counters, FlowRecord, PortId};
+use minisvc_translator::{Limits, ServiceTable, Translator};
+use tokio_util::sync::CancellationToken;
+
+use crate::publisher::Publisher;
+pub use crate::table::LinkRole;
+use crate::table::{Inputs, LinkRecord};
+pub use crate::worker::Stats;
+use crate::worker::{Command, Mailbox, Worker};
+
+/// How long a question to the worker may take before it counts as unanswered.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// What the data plane has to know from the start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Ranges that Service addresses come from.
+    pub service_cidrs: Vec<IpNet>,
+    /// Ranges that pod addresses come from.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Most flows at once; at least 131,072 upstream (D-114).
+    pub max_flows: usize,
+}
+
+impl Config {
+    /// The ranges, with upstream's limit on flows.
+    pub fn new(service_cidrs: Vec<IpNet>, pod_cidrs: Vec<IpNet>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { service_cidrs, pod_cidrs, max_flows: cores.saturating_mul(32_768).max(131_072) }
+    }
+}
+
+/// One end of a link: a TUN whose other side is a namespace of the lab.
+#[derive(Debug)]
+pub struct Link {
+    /// A name for logs, such as `default/web-x2x4z`.
+    pub name: String,
+    /// The TUN: non-blocking, without packet information.
+    pub device: OwnedFd,
+    /// The addresses that live behind it; nothing else may be sent from there.
+    pub addresses: Vec<IpAddr>,
+    /// What it leads to.
+    pub role: LinkRole,
+}
+
+/// The data plane of one lab. Cheap to clone; all clones are the same one.
+#[derive(Clone)]
+pub struct Netd {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    publisher: Arc<Publisher>,
+    mailbox: Mailbox,
+    next_port: AtomicU32,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Netd {
+    /// Starts the worker thread with a table that has no link and no Service.
+    ///
+    /// # Errors
+    /// When the system has no room for another thread or descriptor.
+    pub fn start(config: Config) -> io::Result<Self> {
+        let limits = Limits { max_flows: config.max_flows, seed: unpredictable(), ..Limits::default() };
+        let inputs = Inputs { service_cidrs: config.service_cidrs, pod_cidrs: config.pod_cidrs, ..Inputs::default() };
+        let table = Arc::new(ArcSwap::from_pointee(ServiceTable::new()));
+        let (worker, mailbox) = Worker::new(Translator::new(limits), Arc::clone(&table))?;
+        let publisher = Arc::new(Publisher::new(inputs, table, mailbox.clone()));
+        publisher.update(|_| ());
+        let thread = std::thread::Builder::new().name("netd".into()).spawn(move || worker.run())?;
+        let shared = Shared { publisher, mailbox, next_port: AtomicU32::new(0), thread: Mutex::new(Some(thread)) };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Takes over a TUN. From now on its addresses are routed to it and packets from it are translated.
+    pub fn attach(&self, link: Link) -> PortId {
+        let port = PortId(self.shared.next_port.fetch_add(1, Ordering::Relaxed));
+        tracing::debug!(port = port.0, name = link.name, addresses = ?link.addresses, "link attached");
+        // The device first: a route must not lead to a port that is not there yet.
+        self.shared.mailbox.send(Command::Attach(port, link.device));
+        let record = LinkRecord { addresses: link.addresses, role: link.role };
+        self.shared.publisher.update(|inputs| inputs.links.insert(port, record));
+        port
+    }
+
+    /// Lets go of a TUN; its interface vanishes shortly after. Unknown ports are ignored.
+    pub fn detach(&self, port: PortId) {
+        self.shared.publisher.update(|inputs| inputs.links.remove(&port));
+        self.shared.mailbox.send(Command::Detach(port));
+    }
+
+    /// Follows Services, EndpointSlices and Nodes of the API until `shutdown`. The data plane goes on without it, with
+    /// the last table (D-131).
+    pub async fn follow(&self, client: Client, shutdown: CancellationToken) {
+        watch::follow(client, Arc::clone(&self.shared.publisher), shutdown).await;
+    }
+
+    /// What was counted so far. All zero when the worker does not answer.
+    pub fn stats(&self) -> Stats {
+        let (reply, answer) = sync_channel(1);
+        self.shared.mailbox.send(Command::Counters(reply));
+        answer.recv_timeout(ANSWER_WITHIN).unwrap_or_default()
+    }
+
+    /// The flows in the table, at most `limit`, in no order.
+    pub fn flows(&self, limit: usize) -> Vec<FlowRecord> {
+        let (reply, answer) = sync_channel(1);
+        self.shared.mailbox.send(Command::Flows(limit, reply));
+        answer.recv_timeout(ANSWER_WITHIN).unwrap_or_default()
+    }
+
+    /// Ends the worker and closes every device; returns when they are closed. Blocks for up to some tens of
+    /// milliseconds per sixteen devices, because closing a TUN waits in the kernel.
+    pub fn shutdown(&self) {
+        self.shared.mailbox.send(Command::Stop);
+        let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the data plane's thread had panicked");
+        }
+    }
+}
+
+/// Sixty-four bits that a client of the lab cannot guess: hash keys and endpoint choices depend on them.
+fn unpredictable() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::Ipv4Addr;
+    use std::os::unix::net::UnixStream;
+    use std::time::Instant;
+
+    use etherparse::{PacketBuilder, SlicedPacket};
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    use super::*;
+    use crate::records::{EndpointRecord, ObjectKey, PortRecord, ServiceRecord, SliceRecord};
+
+    const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 9);
+    const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
+    const BACKEND: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 3);
+
+    /// A stand-in for a TUN: a socket that keeps packets apart. The first end is the namespace's.
+    fn wire() -> (UnixStream, OwnedFd) {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (inside, outside) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("a socket pair");
+        let outside = UnixStream::from(outside);
+        outside.set_nonblocking(true).expect("non-blocking");
+        let inside = UnixStream::from(inside);
+        inside.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        (inside, outside.into())
+    }
+
+    fn link(netd: &Netd, address: Ipv4Addr) -> (UnixStream, PortId) {
+        let (inside, device) = wire();
+        let role = LinkRole::Pod { node: "node-1".into() };
+        let link = Link { name: address.to_string(), device, addresses: vec![address.into()], role };
+        (inside, netd.attach(link))
+    }
+
+    /// A Service that every client reaches at [`VIP`] port 80, with one endpoint.
+    fn publish_service(netd: &Netd) {
+        let key = ObjectKey::new(Some("default"), Some("web"));
+        let port = |port| PortRecord { name: "".into(), protocol: minisvc_translator::Protocol::Udp, port };
+        let service = ServiceRecord {
+            key: key.clone(),
+            cluster_ips: vec![VIP.into()],
+            ports: vec![port(80)],
+            policies: minisvc_translator::Policies::default(),
+            unhandled: false,
+        };
+        let endpoint =
+            EndpointRecord { address: BACKEND.into(), ready: true, serving: true, terminating: false, node: None };
+        let slice = SliceRecord { service: key.clone(), ports: vec![port(8080)], endpoints: vec![endpoint] };
+        netd.shared.publisher.update(|inputs| {
+            inputs.services.insert(key.clone(), service);
+            inputs.slices.insert(key, slice);
+        });
+    }
+
+    fn udp(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), payload: &[u8]) -> Vec<u8> {
+        let mut packet = Vec::new();
+        let builder = PacketBuilder::ipv4(from.0.octets(), to.0.octets(), 64).udp(from.1, to.1);
+        builder.write(&mut packet, payload).expect("a packet");
+        packet
+    }
+
+    /// Source and destination of the next packet.
+    fn next(wire: &mut UnixStream) -> ((Ipv4Addr, u16), (Ipv4Addr, u16)) {
+        let mut storage = [0; 2048];
+        let length = wire.read(&mut storage).expect("a packet before the deadline");
+        let packet = SlicedPacket::from_ip(&storage[..length]).expect("well formed");
+        let (Some(etherparse::NetSlice::Ipv4(ip)), Some(etherparse::TransportSlice::Udp(udp))) =
+            (packet.net, packet.transport)
+        else {
+            panic!("no UDP over IPv4")
+        };
+        let (source, destination) = (ip.header().source_addr(), ip.header().destination_addr());
+        ((source, udp.source_port()), (destination, udp.destination_port()))
+    }
+
+    fn netd() -> Netd {
+        let net = |text: &str| text.parse().expect("a range");
+        Netd::start(Config::new(vec![net("10.96.0.0/16")], vec![net("10.244.0.0/16")])).expect("started")
+    }
+
+    // D-002, D-039
+    #[test]
+    fn a_datagram_goes_to_the_endpoint_and_its_answer_comes_from_the_virtual_address() {
+        let netd = netd();
+        let ((mut client, _), (mut backend, _)) = (link(&netd, CLIENT), link(&netd, BACKEND));
+        publish_service(&netd);
+        client.write_all(&udp((CLIENT, 4000), (VIP, 80), b"ping")).expect("sent");
+        assert_eq!(next(&mut backend), ((CLIENT, 4000), (BACKEND, 8080)), "the backend sees the client's own address");
+        backend.write_all(&udp((BACKEND, 8080), (CLIENT, 4000), b"pong")).expect("sent");
+        assert_eq!(next(&mut client), ((VIP, 80), (CLIENT, 4000)), "the client sees the address it asked");
+        assert_eq!(netd.flows(10).len(), 1);
+        assert_eq!(netd.stats().translator.forwarded, 2);
+        netd.shutdown();
+    }
+
+    #[test]
+    fn a_link_that_is_let_go_is_closed_and_no_longer_routed_to() {
+        let netd = netd();
+        let ((mut client, _), (mut backend, port)) = (link(&netd, CLIENT), link(&netd, BACKEND));
+        client.write_all(&udp((CLIENT, 4000), (BACKEND, 8080), b"direct")).expect("sent");
+        assert_eq!(next(&mut backend), ((CLIENT, 4000), (BACKEND, 8080)));
+        netd.detach(port);
+        assert_eq!(backend.read(&mut [0; 16]).expect("closed, not timed out"), 0, "end of file");
+        client.write_all(&udp((CLIENT, 4001), (BACKEND, 8080), b"nobody")).expect("sent");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while netd.stats().translator.packets < 2 && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        assert_eq!(netd.stats().translator.forwarded, 1);
+        netd.shutdown();
+        let mut rest = [0; 2048];
+        while client.read(&mut rest).expect("closed, not timed out") > 0 {}
+    }
+}

@@ -1,0 +1,271 @@
+//! What the data plane keeps of API objects: reduced records, never whole objects.
+//!
+//! Reading is lenient: what does not parse is left out, because the API has validated it, and a data plane that stops
+//! over one odd object would take every other Service with it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Node, Service, ServiceSpec};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use minisvc_translator::{Policies, Protocol, TrafficPolicy};
+
+/// A Service with this label is another proxy's (S-167).
+const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
+
+/// A Service with this label has no rules although it has an address (S-168).
+const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
+
+/// Joins an EndpointSlice to its Service.
+const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// How long a client stays with its endpoint when `sessionAffinityConfig` says nothing (S-023).
+const DEFAULT_AFFINITY: Duration = Duration::from_secs(10_800);
+
+/// Namespace and name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ObjectKey {
+    pub(crate) namespace: Arc<str>,
+    pub(crate) name: Arc<str>,
+}
+
+impl ObjectKey {
+    /// A key from its parts.
+    pub(crate) fn new(namespace: Option<&str>, name: Option<&str>) -> Self {
+        Self { namespace: namespace.unwrap_or_default().into(), name: name.unwrap_or_default().into() }
+    }
+}
+
+/// What a Service asks of the data plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServiceRecord {
+    pub(crate) key: ObjectKey,
+    /// Its virtual addresses; none for headless and ExternalName Services.
+    pub(crate) cluster_ips: Vec<IpAddr>,
+    pub(crate) ports: Vec<PortRecord>,
+    pub(crate) policies: Policies,
+    /// Whether a label hands it to somebody else: its address exists, but nothing is translated (D-009).
+    pub(crate) unhandled: bool,
+}
+
+/// One port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PortRecord {
+    pub(crate) name: Arc<str>,
+    pub(crate) protocol: Protocol,
+    pub(crate) port: u16,
+}
+
+/// The endpoints that one slice lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SliceRecord {
+    /// The Service it belongs to.
+    pub(crate) service: ObjectKey,
+    pub(crate) ports: Vec<PortRecord>,
+    pub(crate) endpoints: Vec<EndpointRecord>,
+}
+
+/// One endpoint of a slice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EndpointRecord {
+    pub(crate) address: IpAddr,
+    pub(crate) ready: bool,
+    pub(crate) serving: bool,
+    pub(crate) terminating: bool,
+    pub(crate) node: Option<Arc<str>>,
+}
+
+/// A node and its addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeRecord {
+    pub(crate) name: Arc<str>,
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+/// Protocols that are translated; SCTP is accepted by the API and ignored here (S-161).
+fn protocol(text: Option<&str>) -> Option<Protocol> {
+    match text.unwrap_or("TCP") {
+        "TCP" => Some(Protocol::Tcp),
+        "UDP" => Some(Protocol::Udp),
+        _ => None,
+    }
+}
+
+impl ServiceRecord {
+    /// Reduces a Service.
+    pub(crate) fn of(service: &Service) -> Self {
+        let key = ObjectKey::new(service.metadata.namespace.as_deref(), service.metadata.name.as_deref());
+        let spec = service.spec.clone().unwrap_or_default();
+        let labels = service.metadata.labels.as_ref();
+        let labelled = |name: &str| labels.is_some_and(|labels| labels.contains_key(name));
+        Self {
+            key,
+            cluster_ips: cluster_ips(&spec),
+            ports: spec
+                .ports
+                .iter()
+                .flatten()
+                .filter_map(|port| {
+                    Some(PortRecord {
+                        name: port.name.as_deref().unwrap_or_default().into(),
+                        protocol: protocol(port.protocol.as_deref())?,
+                        port: u16::try_from(port.port).ok()?,
+                    })
+                })
+                .collect(),
+            policies: policies(&spec),
+            unhandled: labelled(PROXY_NAME_LABEL) || labelled(HEADLESS_LABEL),
+        }
+    }
+}
+
+fn cluster_ips(spec: &ServiceSpec) -> Vec<IpAddr> {
+    if spec.type_.as_deref() == Some("ExternalName") {
+        return Vec::new();
+    }
+    // "None" does not parse, so a headless Service has no address here.
+    let listed: Vec<IpAddr> = spec.cluster_ips.iter().flatten().filter_map(|text| text.parse().ok()).collect();
+    if listed.is_empty() { spec.cluster_ip.iter().filter_map(|text| text.parse().ok()).collect() } else { listed }
+}
+
+fn policies(spec: &ServiceSpec) -> Policies {
+    let policy = |text: Option<&str>| match text {
+        Some("Local") => TrafficPolicy::Local,
+        _ => TrafficPolicy::Cluster,
+    };
+    let timeout = || {
+        let seconds = spec.session_affinity_config.as_ref()?.client_ip.as_ref()?.timeout_seconds?;
+        Some(Duration::from_secs(u64::try_from(seconds).ok()?))
+    };
+    Policies {
+        internal: policy(spec.internal_traffic_policy.as_deref()),
+        external: policy(spec.external_traffic_policy.as_deref()),
+        affinity: (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| timeout().unwrap_or(DEFAULT_AFFINITY)),
+    }
+}
+
+impl SliceRecord {
+    /// Reduces a slice; `None` for one that belongs to no Service or lists no IP addresses (D-007).
+    pub(crate) fn of(slice: &EndpointSlice) -> Option<Self> {
+        let service = slice.metadata.labels.as_ref()?.get(SERVICE_NAME_LABEL)?;
+        if !matches!(slice.address_type.as_str(), "IPv4" | "IPv6") {
+            return None;
+        }
+        let ports = slice.ports.iter().flatten().filter_map(|port| {
+            Some(PortRecord {
+                name: port.name.as_deref().unwrap_or_default().into(),
+                protocol: protocol(port.protocol.as_deref())?,
+                // A port without number is skipped (D-006).
+                port: u16::try_from(port.port?).ok()?,
+            })
+        });
+        let endpoints = slice.endpoints.iter().flatten().filter_map(|endpoint| {
+            let conditions = endpoint.conditions.clone().unwrap_or_default();
+            Some(EndpointRecord {
+                address: endpoint.addresses.first()?.parse().ok()?,
+                // Unset conditions mean what S-195 says.
+                ready: conditions.ready.unwrap_or(true),
+                serving: conditions.serving.unwrap_or(true),
+                terminating: conditions.terminating.unwrap_or(false),
+                node: endpoint.node_name.as_deref().map(Into::into),
+            })
+        });
+        Some(Self {
+            service: ObjectKey::new(slice.metadata.namespace.as_deref(), Some(service)),
+            ports: ports.collect(),
+            endpoints: endpoints.collect(),
+        })
+    }
+}
+
+impl NodeRecord {
+    /// Reduces a Node.
+    pub(crate) fn of(node: &Node) -> Self {
+        let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+        Self {
+            name: node.metadata.name.as_deref().unwrap_or_default().into(),
+            addresses: addresses
+                .filter(|address| address.type_ == "InternalIP")
+                .filter_map(|address| address.address.parse().ok())
+                .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn service(spec: Value) -> ServiceRecord {
+        let object = json!({"metadata": {"namespace": "n", "name": "s"}, "spec": spec});
+        ServiceRecord::of(&serde_json::from_value(object).expect("a Service"))
+    }
+
+    fn slice(object: Value) -> Option<SliceRecord> {
+        SliceRecord::of(&serde_json::from_value(object).expect("an EndpointSlice"))
+    }
+
+    // D-009, S-161
+    #[test]
+    fn only_services_with_an_address_and_known_protocols_are_translated() {
+        assert!(service(json!({"clusterIP": "None", "clusterIPs": ["None"]})).cluster_ips.is_empty());
+        assert!(service(json!({"type": "ExternalName", "externalName": "x"})).cluster_ips.is_empty());
+        let ports = json!([{"name": "a", "port": 1, "protocol": "SCTP"}, {"name": "b", "port": 2, "protocol": "UDP"}]);
+        let record = service(json!({"clusterIPs": ["10.96.0.9"], "ports": ports}));
+        assert_eq!(record.cluster_ips, ["10.96.0.9".parse::<IpAddr>().expect("an address")]);
+        assert_eq!(record.ports.iter().map(|p| (&*p.name, p.protocol)).collect::<Vec<_>>(), [("b", Protocol::Udp)]);
+    }
+
+    // S-167, S-168
+    #[test]
+    fn labels_hand_a_service_to_somebody_else() {
+        for label in [PROXY_NAME_LABEL, HEADLESS_LABEL] {
+            let object = json!({"metadata": {"name": "s", "labels": {label: ""}}, "spec": {"clusterIP": "10.96.0.9"}});
+            assert!(ServiceRecord::of(&serde_json::from_value(object).expect("a Service")).unhandled, "{label}");
+        }
+        assert!(!service(json!({"clusterIP": "10.96.0.9"})).unhandled);
+    }
+
+    // S-023
+    #[test]
+    fn affinity_lasts_three_hours_unless_the_service_says_otherwise() {
+        assert_eq!(service(json!({"sessionAffinity": "None"})).policies.affinity, None);
+        assert_eq!(service(json!({"sessionAffinity": "ClientIP"})).policies.affinity, Some(DEFAULT_AFFINITY));
+        let config =
+            json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 5}}});
+        assert_eq!(service(config).policies.affinity, Some(Duration::from_secs(5)));
+    }
+
+    // S-195, D-006, D-007
+    #[test]
+    fn a_slice_is_read_as_the_proxy_reads_it() {
+        let record = slice(json!({
+            "metadata": {"namespace": "n", "name": "s-1", "labels": {SERVICE_NAME_LABEL: "s"}},
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": 8080}, {"name": "none"}],
+            "endpoints": [
+                {"addresses": ["10.244.0.5", "10.244.0.6"]},
+                {"addresses": ["10.244.0.7"], "nodeName": "node-1",
+                 "conditions": {"ready": false, "serving": true, "terminating": true}},
+                {"addresses": ["not an address"]},
+            ],
+        }))
+        .expect("it has a Service");
+        assert_eq!(record.ports.len(), 1, "a port without number is skipped");
+        let seen: Vec<_> =
+            record.endpoints.iter().map(|e| (e.address.to_string(), e.ready, e.serving, e.terminating)).collect();
+        assert_eq!(seen, [("10.244.0.5".into(), true, true, false), ("10.244.0.7".into(), false, true, true)]);
+    }
+
+    // D-007
+    #[test]
+    fn slices_of_names_and_of_nobody_are_left_out() {
+        let labelled =
+            json!({"metadata": {"labels": {SERVICE_NAME_LABEL: "s"}}, "addressType": "FQDN", "endpoints": []});
+        assert_eq!(slice(labelled), None);
+        assert_eq!(slice(json!({"metadata": {}, "addressType": "IPv4", "endpoints": []})), None);
+    }
+}

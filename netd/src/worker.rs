@@ -1,0 +1,257 @@
+//! The one thread that moves packets: wait, read, ask the translator, write. No decision is made here.
+//!
+//! It owns the devices and the translator. Others reach it through a bounded mailbox and wake it by an event descriptor.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use minisvc_translator::{Counters, FlowRecord, PortId, ServiceTable, Translator, Verdict};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::closers::Closers;
+use crate::device::{Device, MAX_PACKET, PlainTun};
+
+/// Packets taken from one device before the others get their turn.
+const BATCH: usize = 64;
+
+/// Devices that one wait can report.
+const MAX_READY: usize = 64;
+
+/// Commands waiting for the worker; whoever sends one more waits.
+const MAILBOX: usize = 1024;
+
+/// Identifies the event descriptor among the devices, whose numbers are 32 bits wide.
+const WAKE: u64 = u64::MAX;
+
+/// What others ask of the worker.
+pub(crate) enum Command {
+    /// Start reading and writing a device.
+    Attach(PortId, OwnedFd),
+    /// Let go of a device.
+    Detach(PortId),
+    /// Answer with the counters.
+    Counters(SyncSender<Stats>),
+    /// Answer with the flows, at most this many.
+    Flows(usize, SyncSender<Vec<FlowRecord>>),
+    /// Let go of everything and end.
+    Stop,
+}
+
+/// What the data plane counted.
+#[derive(Debug, Clone, Default)]
+pub struct Stats {
+    /// What the translator counted: verdicts, drop reasons, flows.
+    pub translator: Counters,
+    /// Packets lost because the receiver had no room.
+    pub receiver_full: u64,
+    /// Packets lost because their port was detached just then.
+    pub no_such_port: u64,
+    /// Devices that failed and were given up.
+    pub failed_devices: u64,
+}
+
+/// The way to the worker: a bounded mailbox and a bell.
+#[derive(Clone)]
+pub(crate) struct Mailbox {
+    commands: SyncSender<Command>,
+    bell: Arc<EventFd>,
+}
+
+impl Mailbox {
+    /// Puts a command in; blocks shortly when the mailbox is full. `false` when the worker has ended.
+    pub(crate) fn send(&self, command: Command) -> bool {
+        let sent = match self.commands.try_send(command) {
+            Ok(()) => true,
+            Err(TrySendError::Full(command)) => {
+                self.ring();
+                self.commands.send(command).is_ok()
+            }
+            Err(TrySendError::Disconnected(_)) => false,
+        };
+        self.ring();
+        sent
+    }
+
+    /// Wakes the worker, for a new table.
+    pub(crate) fn ring(&self) {
+        // It only fails when the counter would overflow, and then the worker is being woken anyway.
+        let _ = self.bell.write(1);
+    }
+}
+
+/// The state of the thread.
+pub(crate) struct Worker {
+    epoll: Epoll,
+    bell: Arc<EventFd>,
+    commands: Receiver<Command>,
+    table: Arc<ArcSwap<ServiceTable>>,
+    installed: Arc<ServiceTable>,
+    translator: Translator,
+    devices: HashMap<PortId, PlainTun>,
+    closers: Closers,
+    stats: Stats,
+}
+
+impl Worker {
+    /// Makes a worker that takes its tables from `table`.
+    ///
+    /// # Errors
+    /// When the kernel refuses an epoll or event descriptor.
+    pub(crate) fn new(translator: Translator, table: Arc<ArcSwap<ServiceTable>>) -> io::Result<(Self, Mailbox)> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+        epoll.add(&*bell, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+        let (sender, commands) = sync_channel(MAILBOX);
+        let mailbox = Mailbox { commands: sender, bell: Arc::clone(&bell) };
+        let worker = Self {
+            epoll,
+            bell,
+            commands,
+            installed: table.load_full(),
+            table,
+            translator,
+            devices: HashMap::new(),
+            closers: Closers::start()?,
+            stats: Stats::default(),
+        };
+        Ok((worker, mailbox))
+    }
+
+    /// Moves packets until [`Command::Stop`].
+    pub(crate) fn run(mut self) {
+        let mut storage = vec![0; MAX_PACKET];
+        let mut events = [EpollEvent::empty(); MAX_READY];
+        let first = Arc::clone(&self.installed);
+        self.translator.install(first, Instant::now());
+        loop {
+            let ready = match self.epoll.wait(&mut events, self.timeout()) {
+                Ok(ready) => ready,
+                Err(nix::errno::Errno::EINTR) => 0,
+                Err(error) => {
+                    tracing::error!(%error, "the data plane cannot wait for packets and ends");
+                    break;
+                }
+            };
+            let now = Instant::now();
+            let woken = events.iter().take(ready).any(|event| event.data() == WAKE);
+            if woken && !self.obey() {
+                break;
+            }
+            self.take_table(now);
+            for event in events.iter().take(ready).filter(|event| event.data() != WAKE) {
+                if let Ok(port) = u32::try_from(event.data()) {
+                    self.serve(PortId(port), &mut storage, now);
+                }
+            }
+            self.translator.handle_timeout(now);
+            self.flush();
+        }
+        let devices = std::mem::take(&mut self.devices);
+        self.closers.close_all(devices.into_values());
+    }
+
+    /// How long to sleep at most: until the translator's next deadline.
+    fn timeout(&self) -> EpollTimeout {
+        let Some(deadline) = self.translator.poll_timeout() else { return EpollTimeout::NONE };
+        let wait = deadline.saturating_duration_since(Instant::now());
+        // Rounded up: waking before the deadline would spin. The cap keeps the number in range and is long enough.
+        let milliseconds = wait.min(Duration::from_secs(60)).as_nanos().div_ceil(1_000_000);
+        EpollTimeout::try_from(milliseconds).unwrap_or(EpollTimeout::MAX)
+    }
+
+    /// Empties the mailbox. `false` when it is time to end.
+    fn obey(&mut self) -> bool {
+        // The count does not matter, only that it is zero again.
+        let _ = self.bell.read();
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Attach(port, fd) => self.attach(port, fd),
+                Command::Detach(port) => self.let_go(port),
+                // Whoever asked and has gone away meanwhile does not need the answer.
+                Command::Counters(reply) => {
+                    let stats = Stats { translator: self.translator.counters().clone(), ..self.stats.clone() };
+                    let _ = reply.try_send(stats);
+                }
+                Command::Flows(limit, reply) => {
+                    let _ = reply.try_send(self.translator.flows().take(limit).collect());
+                }
+                Command::Stop => return false,
+            }
+        }
+        true
+    }
+
+    fn attach(&mut self, port: PortId, fd: OwnedFd) {
+        let device = PlainTun::new(fd);
+        let interest = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(port.0));
+        match self.epoll.add(device.as_fd(), interest) {
+            Ok(()) => {
+                self.devices.insert(port, device);
+            }
+            Err(error) => {
+                self.stats.failed_devices += 1;
+                tracing::error!(port = port.0, %error, "cannot watch a device");
+            }
+        }
+    }
+
+    fn let_go(&mut self, port: PortId) {
+        if let Some(device) = self.devices.remove(&port) {
+            // Closing the descriptor would remove it too, but that happens later, on another thread.
+            let _ = self.epoll.delete(device.as_fd());
+            self.closers.close(device);
+        }
+    }
+
+    fn take_table(&mut self, now: Instant) {
+        let newest = self.table.load();
+        if !Arc::ptr_eq(&newest, &self.installed) {
+            self.installed = Arc::clone(&newest);
+            self.translator.install(Arc::clone(&newest), now);
+        }
+    }
+
+    fn serve(&mut self, port: PortId, storage: &mut [u8], now: Instant) {
+        for _ in 0..BATCH {
+            let Some(device) = self.devices.get(&port) else { return };
+            let mut packet = match device.receive(storage) {
+                Ok(Some(packet)) => packet,
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::debug!(port = port.0, %error, "a device is gone");
+                    self.stats.failed_devices += 1;
+                    self.let_go(port);
+                    return;
+                }
+            };
+            let target = match self.translator.handle(port, &mut packet, now) {
+                Verdict::Forward(target) => target,
+                Verdict::Reply => port,
+                Verdict::Held | Verdict::Drop(_) => continue,
+            };
+            write(&self.devices, &mut self.stats, target, packet.bytes());
+        }
+    }
+
+    /// Writes what the translator made by itself: held fragments, resets of flows whose end is gone.
+    fn flush(&mut self) {
+        while let Some((port, packet)) = self.translator.poll_transmit() {
+            write(&self.devices, &mut self.stats, port, &packet);
+        }
+    }
+}
+
+fn write(devices: &HashMap<PortId, PlainTun>, stats: &mut Stats, port: PortId, packet: &[u8]) {
+    match devices.get(&port).map(|device| device.send(packet)) {
+        Some(Ok(true)) => {}
+        Some(Ok(false)) => stats.receiver_full += 1,
+        // A broken device says so again when it is read, and is let go there.
+        Some(Err(_)) | None => stats.no_such_port += 1,
+    }
+}
