@@ -17,6 +17,8 @@ mod decode;
 mod error;
 pub mod json_patch;
 pub mod merge;
+mod openapi;
+mod protobuf;
 pub mod strategic;
 mod strict;
 mod table;
@@ -25,5 +27,7 @@ mod testing;
 
 pub use decode::{DecodeError, Duplicate, decode_json, decode_yaml};
 pub use error::PatchError;
+pub use openapi::{OpenApi, Served};
+pub use protobuf::{DecodedProtobuf, ProtobufError, decode_protobuf};
 pub use strict::{strict_errors, type_errors, unknown_fields};
 pub use table::Kind;

@@ -2,7 +2,7 @@
 //! judge what comes out.
 
 use crate::PatchError;
-use crate::table::{Definition, Field, Kind, Strategy, Type};
+use crate::table::{Definition, Field, Kind, MergeStrategy, Type};
 use serde_json::{Map, Value};
 
 const DIRECTIVE: &str = "$patch";
@@ -55,14 +55,14 @@ impl<'a> Shape<'a> {
     }
 
     /// Shape and strategy of the member `key`; for a list, the shape is that of its elements.
-    fn member(self, key: &str) -> (Self, Strategy) {
+    fn member(self, key: &str) -> (Self, MergeStrategy) {
         let (ty, strategy) = match self {
             Shape::Object(definition) => match definition.field(key) {
                 Some(Field { ty, strategy, .. }) => (ty, *strategy),
-                None => return (Shape::Free, Strategy::default()),
+                None => return (Shape::Free, MergeStrategy::default()),
             },
-            Shape::Map(value) => (value, Strategy::default()),
-            Shape::Free => return (Shape::Free, Strategy::default()),
+            Shape::Map(value) => (value, MergeStrategy::default()),
+            Shape::Free => return (Shape::Free, MergeStrategy::default()),
         };
         match ty {
             Type::List(element) => (Self::of(element), strategy),
@@ -107,7 +107,7 @@ fn merge_map(shape: Shape<'_>, mut live: Object, patch: &Object) -> Result<Objec
 }
 
 fn merge_member(
-    (shape, strategy): (Shape<'_>, Strategy),
+    (shape, strategy): (Shape<'_>, MergeStrategy),
     live: Option<&Value>,
     key: &str,
     patch: &Value,

@@ -61,6 +61,8 @@ pub(crate) struct Definition {
     pub(crate) name: &'static str,
     /// Group, version and kind, if it is an API kind.
     pub(crate) gvk: Option<(&'static str, &'static str, &'static str)>,
+    /// Its values belong to one manager as a whole.
+    pub(crate) atomic: bool,
     /// Escaped: see [`unescape`].
     pub(crate) description: &'static str,
     /// In alphabetical order.
@@ -83,7 +85,7 @@ pub(crate) struct Field {
     pub(crate) required: bool,
     /// A zero in a protobuf body means zero and not absent.
     pub(crate) explicit: bool,
-    pub(crate) strategy: Strategy,
+    pub(crate) strategy: MergeStrategy,
     pub(crate) ownership: Ownership,
     /// What an absent field stands for.
     pub(crate) default: Option<Value>,
@@ -127,7 +129,7 @@ pub(crate) enum Scalar {
 
 /// How strategic merge patch treats a list or object field.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Strategy {
+pub(crate) struct MergeStrategy {
     /// List elements are merged instead of the list being replaced.
     pub(crate) merge: bool,
     /// `$retainKeys` is to be expected.
@@ -211,9 +213,9 @@ fn parse(text: &'static str) -> Table {
             if let (Some(gvk), Some(id)) = (gvk, names.ids.get(name)) {
                 table.kinds.insert(gvk, *id);
             }
-            let _flags = column();
+            let atomic = column() == "atomic";
             let description = column();
-            table.definitions.push(Definition { name, gvk, description, fields: Vec::new() });
+            table.definitions.push(Definition { name, gvk, atomic, description, fields: Vec::new() });
         } else if let (Some(field), Some(definition)) = (parse_field(line, &names), table.definitions.last_mut()) {
             definition.fields.push(field);
         }
@@ -235,7 +237,7 @@ fn parse_field(line: &'static str, names: &Names) -> Option<Field> {
     let description = columns.next()?;
     let valued = |key: &str| attributes.iter().find_map(|a| a.strip_prefix(key)?.strip_prefix('='));
     let strategies = valued("strategy").unwrap_or_default();
-    let strategy = Strategy {
+    let strategy = MergeStrategy {
         merge: strategies.split(',').any(|s| s == "merge"),
         retain_keys: strategies.split(',').any(|s| s == "retainKeys"),
         key: valued("key"),
