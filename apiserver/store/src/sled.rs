@@ -158,7 +158,10 @@ impl Open {
             .flush_every_ms(Some(1000));
         let db = match open_unlocked(&config) {
             Ok(db) => db,
-            Err(error) if set_snapshots_aside(objects, &error)? => open_unlocked(&config).map_err(database)?,
+            // Only the snapshot is checked this strictly; a torn end of the log is cut off without an error.
+            Err(error @ sled::Error::Corruption { .. }) if set_snapshots_aside(objects, &error)? => {
+                open_unlocked(&config).map_err(database)?
+            }
             Err(error) => return Err(database(error)),
         };
         let path = objects.join("db");
