@@ -265,11 +265,9 @@ impl Shared {
             state.waiting.insert(id, reply_tx);
             id
         };
-        let sent = self.send(&Request { id, body }, fds).await;
-        if let Err(error) = sent {
-            self.state().waiting.remove(&id);
-            return Err(error);
-        }
+        // However this ends, also by the caller's giving up, nobody waits afterwards.
+        let _waiting = Waiting { shared: self, id };
+        self.send(&Request { id, body }, fds).await?;
         reply_rx.await.map_err(|_| SandboxError::Gone)
     }
 
@@ -334,6 +332,18 @@ impl Shared {
         for status_tx in std::mem::take(&mut state.running).into_values() {
             status_tx.send_replace(Some(ExitStatus::Signal(libc::SIGKILL)));
         }
+    }
+}
+
+/// Takes a request off the list when it is over.
+struct Waiting<'a> {
+    shared: &'a Shared,
+    id: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.shared.state().waiting.remove(&self.id);
     }
 }
 

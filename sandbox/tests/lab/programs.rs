@@ -1,0 +1,45 @@
+//! What this binary does when it is not the test: the helper, and programs for processes under test.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use minisvc_sandbox::helper_main;
+
+use crate::rootless;
+use crate::support::{lab, marked, pod, shell};
+
+/// Does what the arguments say, if they name a program.
+pub(crate) fn run(args: &[String]) -> Option<ExitCode> {
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["__sandbox", ..] => helper_main(),
+        ["__connect", path] => Some(connect(path)),
+        ["__hold-lab", marker] => Some(hold_lab(marker)),
+        ["__without-root", program] => rootless::become_nobody(program),
+        _ => None,
+    }
+}
+
+fn connect(path: &str) -> ExitCode {
+    match UnixStream::connect(path).and_then(|mut stream| stream.write_all(b"hello")) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A main process to be killed: launches a lab with a process, says so, and waits.
+fn hold_lab(marker: &str) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let lab = lab().await;
+        let pod = pod(&lab).await;
+        let process = pod.spawn(marked(shell("setsid sleep 1000 & sleep 1000"), marker)).await.unwrap();
+        println!("ready");
+        std::io::stdout().flush().unwrap();
+        process.wait().await;
+    });
+    ExitCode::SUCCESS
+}
