@@ -1,0 +1,109 @@
+//! Every cache there is: one watch per kind, shared by all controllers.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount,
+};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::{Cache, Object};
+use crate::served::{Kind, is_served};
+
+/// See the module.
+pub(crate) struct Caches {
+    pub(crate) namespaces: Arc<Cache<Namespace>>,
+    pub(crate) nodes: Arc<Cache<Node>>,
+    pub(crate) pods: Arc<Cache<Pod>>,
+    pub(crate) services: Arc<Cache<Service>>,
+    pub(crate) endpoints: Arc<Cache<Endpoints>>,
+    pub(crate) slices: Arc<Cache<EndpointSlice>>,
+    pub(crate) sets: Arc<Cache<ReplicaSet>>,
+    pub(crate) replication_controllers: Arc<Cache<ReplicationController>>,
+    pub(crate) deployments: Arc<Cache<Deployment>>,
+    pub(crate) accounts: Arc<Cache<ServiceAccount>>,
+    /// Only those named `kube-root-ca.crt`.
+    pub(crate) root_certificates: Arc<Cache<ConfigMap>>,
+}
+
+/// The ConfigMap of P-077.
+pub(crate) const ROOT_CERTIFICATES: &str = "kube-root-ca.crt";
+
+impl Caches {
+    pub(crate) fn new() -> Self {
+        Self {
+            namespaces: Cache::new(),
+            nodes: Cache::new(),
+            pods: Cache::new(),
+            services: Cache::new(),
+            endpoints: Cache::new(),
+            slices: Cache::new(),
+            sets: Cache::new(),
+            replication_controllers: Cache::new(),
+            deployments: Cache::new(),
+            accounts: Cache::new(),
+            root_certificates: Cache::new(),
+        }
+    }
+
+    /// Starts the watches of what is `served`; they end when `shutdown` is cancelled. What is not served stays empty.
+    pub(crate) fn start(
+        &self,
+        tasks: &mut JoinSet<()>,
+        client: &Client,
+        served: &[Kind],
+        shutdown: &CancellationToken,
+    ) {
+        let all = watcher::Config::default;
+        let mut starter = Starter { tasks, client, served, shutdown };
+        starter.start(&self.namespaces, all());
+        starter.start(&self.nodes, all());
+        starter.start(&self.pods, all());
+        starter.start(&self.services, all());
+        starter.start(&self.endpoints, all());
+        starter.start(&self.slices, all());
+        starter.start(&self.sets, all());
+        starter.start(&self.replication_controllers, all());
+        starter.start(&self.deployments, all());
+        starter.start(&self.accounts, all());
+        let named = all().fields(&format!("metadata.name={ROOT_CERTIFICATES}"));
+        starter.start(&self.root_certificates, named);
+    }
+
+    /// Resolves when all of them know everything.
+    pub(crate) async fn synced(&self) {
+        self.namespaces.synced().await;
+        self.nodes.synced().await;
+        self.pods.synced().await;
+        self.services.synced().await;
+        self.endpoints.synced().await;
+        self.slices.synced().await;
+        self.sets.synced().await;
+        self.replication_controllers.synced().await;
+        self.deployments.synced().await;
+        self.accounts.synced().await;
+        self.root_certificates.synced().await;
+    }
+}
+
+struct Starter<'a> {
+    tasks: &'a mut JoinSet<()>,
+    client: &'a Client,
+    served: &'a [Kind],
+    shutdown: &'a CancellationToken,
+}
+
+impl Starter<'_> {
+    fn start<K: Object>(&mut self, cache: &Arc<Cache<K>>, config: watcher::Config) {
+        if is_served::<K>(self.served) {
+            self.tasks.spawn(cache.clone().run(Api::all(self.client.clone()), config, self.shutdown.clone()));
+        } else {
+            cache.is_empty_for_good();
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The garbage collector: deletes what its owners have left behind (P-084 to P-087, S-192, S-233, S-235).
+
+mod apply;
+mod graph;
+mod verdict;
+
+pub(crate) use apply::{watch_kind, wire};

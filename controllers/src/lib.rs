@@ -1,0 +1,116 @@
+//! The reconcile loops that turn Services, Pods and workloads into each other.
+//!
+//! Every controller is an ordinary client of the API: it sees what `kubectl` sees and may be pointed at any server. A
+//! controller is a plain function from what is there to what should change (`desired`, `plan`, `place`, `verdict`) and
+//! a small applier around it. This crate starts no process and moves no packet.
+
+mod accounts;
+mod cache;
+mod caches;
+mod deployment;
+mod endpoint_facts;
+mod endpoints;
+mod endpointslice;
+mod error;
+mod events;
+#[cfg(test)]
+mod fixtures;
+mod gc;
+mod membership;
+mod namespaces;
+mod owners;
+mod pods;
+mod queue;
+mod replicaset;
+mod scheduler;
+mod selector;
+mod served;
+mod trigger;
+mod worker;
+
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::ReplicationController;
+use kube::Client;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::caches::Caches;
+use crate::served::Kind;
+use crate::worker::Reconciler;
+
+/// What the controllers need to know besides what the API tells.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The certificates that API clients in pods are to trust, PEM: content of the ConfigMap `kube-root-ca.crt` of
+    /// each namespace.
+    pub root_certificates: String,
+}
+
+/// Keys of one controller worked on at once. Writes wait for the store's sync, so a few overlap well; more only queue.
+const WORKERS: usize = 4;
+
+/// Runs all controllers until `shutdown` is cancelled; returns when every task has ended.
+///
+/// Waits for the API server as long as need be. Kinds that it does not serve are left out.
+pub async fn run(client: Client, options: Options, shutdown: CancellationToken) {
+    let Some(kinds) = served::wait_for_kinds(&client, &shutdown).await else { return };
+    let kinds: Arc<[Kind]> = kinds.into();
+    let mut tasks = JoinSet::new();
+    let (recorder, writer) = events::recorder(client.clone());
+    tasks.spawn(writer.run(shutdown.clone()));
+
+    let caches = Caches::new();
+    let slices = endpointslice::wire(client.clone(), &caches, &recorder);
+    let endpoints = endpoints::wire(client.clone(), &caches, &recorder);
+    let sets = replicaset::wire::<ReplicaSet>(client.clone(), &caches.sets, &caches.pods, &recorder);
+    let old_sets = &caches.replication_controllers;
+    let old_sets = replicaset::wire::<ReplicationController>(client.clone(), old_sets, &caches.pods, &recorder);
+    let deployments = deployment::wire(client.clone(), &caches, &recorder);
+    let scheduler = scheduler::wire(client.clone(), &caches, &recorder);
+    let accounts = accounts::wire(client.clone(), &caches, options.root_certificates);
+    let namespaces = namespaces::wire(client.clone(), &caches, kinds.clone());
+    let collector = gc::wire(client.clone(), kinds.clone());
+
+    // Handlers first, watches second: no change goes unheard.
+    caches.start(&mut tasks, &client, &kinds, &shutdown);
+    for index in 0..kinds.len() {
+        tasks.spawn(gc::watch_kind(collector.clone(), index, shutdown.clone()));
+    }
+    let all_known = async {
+        caches.synced().await;
+        collector.synced().await;
+    };
+    tokio::select! {
+        () = all_known => {}
+        () = shutdown.cancelled() => {}
+    }
+    tracing::debug!("controllers start");
+    let mut start = Starter { tasks: &mut tasks, shutdown: &shutdown };
+    start.start(slices, WORKERS);
+    start.start(endpoints, WORKERS);
+    start.start(sets, WORKERS);
+    start.start(old_sets, WORKERS);
+    start.start(deployments, WORKERS);
+    start.start(scheduler, 1);
+    start.start(accounts, WORKERS);
+    start.start(namespaces, WORKERS);
+    start.start(collector, WORKERS);
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a task of the controllers ended badly");
+        }
+    }
+}
+
+struct Starter<'a> {
+    tasks: &'a mut JoinSet<()>,
+    shutdown: &'a CancellationToken,
+}
+
+impl Starter<'_> {
+    fn start<R: Reconciler>(&mut self, reconciler: Arc<R>, workers: usize) {
+        self.tasks.spawn(worker::run(reconciler, workers, self.shutdown.clone()));
+    }
+}

@@ -1,0 +1,113 @@
+//! Which Services a changed pod, Service or node concerns: shared by the controllers of EndpointSlices and Endpoints
+//! (S-198).
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Pod, Service};
+
+use crate::cache::{Cache, Change, Key};
+use crate::caches::Caches;
+use crate::pods;
+use crate::queue::Queue;
+use crate::selector::service_selects;
+
+/// Whether a controller makes endpoints for the Service at all (S-174, S-187).
+pub(crate) fn has_selector(service: &Service) -> bool {
+    service.spec.as_ref().is_some_and(|spec| {
+        spec.type_.as_deref() != Some("ExternalName") && spec.selector.as_ref().is_some_and(|pairs| !pairs.is_empty())
+    })
+}
+
+/// The pods that the Service's selector matches, by name.
+pub(crate) fn selected(service: &Service, pods: &Cache<Pod>) -> Vec<Arc<Pod>> {
+    let mut found = pods.in_namespace(service.metadata.namespace.as_deref().unwrap_or_default());
+    found.retain(|pod| selects(service, pod));
+    found
+}
+
+/// Puts a Service into `queue` when something happens that its endpoints depend on.
+pub(crate) fn feed(caches: &Caches, queue: &Arc<Queue<Key>>) {
+    let (services, to) = (caches.services.clone(), queue.clone());
+    caches.pods.on_change(move |change| {
+        if !matters(change) {
+            return;
+        }
+        let Some(namespace) = change.states().find_map(|pod| pod.metadata.namespace.as_deref()) else { return };
+        for service in services.in_namespace(namespace) {
+            if change.states().any(|pod| selects(&service, pod)) {
+                to.add(Key::of(&service.metadata), "a pod changed");
+            }
+        }
+    });
+    let to = queue.clone();
+    caches.services.on_change(move |change| {
+        if let Some(service) = change.states().last() {
+            to.add(Key::of(&service.metadata), "the Service changed");
+        }
+    });
+    let (services, pods, to) = (caches.services.clone(), caches.pods.clone(), queue.clone());
+    caches.nodes.on_change(move |change| {
+        // Its labels are read at each run but do not start one; its arrival does (S-197).
+        let (None, Some(node)) = (change.before, change.after) else { return };
+        let waiting = pods.all().into_iter().filter(|pod| pods::node_name(pod) == node.metadata.name.as_deref());
+        for pod in waiting {
+            for service in services.in_namespace(pod.metadata.namespace.as_deref().unwrap_or_default()) {
+                if selects(&service, &pod) {
+                    to.add(Key::of(&service.metadata), "a pod's node appeared");
+                }
+            }
+        }
+    });
+}
+
+fn selects(service: &Service, pod: &Pod) -> bool {
+    has_selector(service)
+        && service_selects(service.spec.as_ref().and_then(|spec| spec.selector.as_ref()), pod.metadata.labels.as_ref())
+}
+
+/// Whether a pod changed in a way that any Service can see (S-198).
+fn matters(change: &Change<'_, Pod>) -> bool {
+    let (Some(before), Some(after)) = (change.before, change.after) else { return true };
+    let readiness = |pod: &Pod| pods::condition(pod, "Ready").map(|ready| ready.status.clone());
+    let names = |pod: &Pod| pod.spec.as_ref().map(|spec| (spec.hostname.clone(), spec.subdomain.clone()));
+    before.metadata.uid != after.metadata.uid
+        || before.metadata.labels != after.metadata.labels
+        || pods::is_terminating(before) != pods::is_terminating(after)
+        || pods::phase(before) != pods::phase(after)
+        || pods::node_name(before) != pods::node_name(after)
+        || pods::address(before, false) != pods::address(after, false)
+        || pods::address(before, true) != pods::address(after, true)
+        || readiness(before) != readiness(after)
+        || names(before) != names(after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Origin;
+    use crate::fixtures::{Fixture, pod};
+
+    // S-198
+    #[test]
+    fn only_changes_a_service_can_see_start_a_run() {
+        let base = || pod("a").label("app", "web").ip("10.244.0.5").node("n1").ready();
+        for (label, after, expected) in [
+            ("nothing", base(), false),
+            ("annotation", base().annotation("x", "y"), false),
+            ("label", base().label("app", "api"), true),
+            ("address", base().ip("10.244.0.6"), true),
+            ("node", base().node("n2"), true),
+            ("ready", base().not_ready(), true),
+            ("deletion", base().deleted(), true),
+            ("phase", base().phase("Failed"), true),
+            ("hostname", base().hostname("a", "web"), true),
+            ("namesake", base().uid("another"), true),
+        ] {
+            let before: Fixture = base();
+            let change = Change { before: Some(&before.pod), after: Some(&after.pod), origin: Origin::Watch };
+            assert_eq!(matters(&change), expected, "{label}");
+        }
+        let gone = base();
+        assert!(matters(&Change { before: Some(&gone.pod), after: None, origin: Origin::Watch }));
+    }
+}

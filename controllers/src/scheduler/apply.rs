@@ -1,0 +1,183 @@
+//! Binds pods to the nodes that [`place`] chooses.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::Status;
+use kube::{Api, Client};
+use serde_json::json;
+
+use super::place::{Assumed, Unschedulable, is_ours, place};
+use crate::cache::{Cache, Change, Key};
+use crate::caches::Caches;
+use crate::error::{Error, is_status};
+use crate::events::Recorder;
+use crate::pods;
+use crate::queue::{Backoff, Queue, Reason};
+use crate::worker::{Next, Reconciler};
+
+const BACKOFF: Backoff = Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(60), retries: 100 };
+
+/// The controller; keys are pods. It must run with one worker: each decision counts on the one before it.
+pub(crate) struct Scheduler {
+    client: Client,
+    pods: Arc<Cache<Pod>>,
+    nodes: Arc<Cache<Node>>,
+    queue: Arc<Queue<Key>>,
+    /// Decisions whose pod the cache still shows without a node. An entry goes when the pod's node shows, or the pod.
+    assumed: Arc<Mutex<Assumed>>,
+    recorder: Recorder,
+}
+
+/// Makes the controller and has the caches feed its queue.
+pub(crate) fn wire(client: Client, caches: &Caches, recorder: &Recorder) -> Arc<Scheduler> {
+    let queue = Arc::new(Queue::new(BACKOFF));
+    let assumed: Arc<Mutex<Assumed>> = Arc::default();
+    let (known, pods, to) = (assumed.clone(), caches.pods.clone(), queue.clone());
+    caches.pods.on_change(move |change| {
+        let bound_or_gone = change.after.is_none_or(|pod| pods::node_name(pod).is_some());
+        if bound_or_gone && let Some(uid) = change.states().find_map(|pod| pod.metadata.uid.as_ref()) {
+            known.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        }
+        if let Some(pod) = change.after.filter(|pod| is_ours(pod))
+            && is_news(change)
+        {
+            to.add(Key::of(&pod.metadata), "a pod needs a node");
+        }
+        // Its host ports are free again.
+        if frees(change) {
+            add_waiting(&pods, &to, "a pod is gone");
+        }
+    });
+    let (pods, to) = (caches.pods.clone(), queue.clone());
+    caches.nodes.on_change(move |_| add_waiting(&pods, &to, "a node changed"));
+    let recorder = recorder.named("default-scheduler");
+    Arc::new(Scheduler { client, pods: caches.pods.clone(), nodes: caches.nodes.clone(), queue, assumed, recorder })
+}
+
+fn add_waiting(pods: &Cache<Pod>, queue: &Queue<Key>, reason: Reason) {
+    for pod in pods.all().iter().filter(|pod| is_ours(pod)) {
+        queue.add(Key::of(&pod.metadata), reason);
+    }
+}
+
+/// Whether a change could alter the decision: our own condition on the pod does not.
+fn is_news(change: &Change<'_, Pod>) -> bool {
+    let (Some(before), Some(after)) = (change.before, change.after) else { return true };
+    before.metadata.uid != after.metadata.uid || before.spec != after.spec
+}
+
+/// Whether a change gives host ports back.
+fn frees(change: &Change<'_, Pod>) -> bool {
+    let holds = |pod: &Pod| {
+        let ports = pod.spec.as_ref().map(super::terms::host_ports).unwrap_or_default();
+        pods::node_name(pod).is_some() && !pods::is_finished(pod) && !ports.is_empty()
+    };
+    change.before.is_some_and(holds) && !change.after.is_some_and(holds)
+}
+
+impl Reconciler for Scheduler {
+    const NAME: &'static str = "scheduler";
+    type Key = Key;
+
+    fn queue(&self) -> &Queue<Key> {
+        &self.queue
+    }
+
+    fn add_all(&self, reason: Reason) {
+        add_waiting(&self.pods, &self.queue, reason);
+    }
+
+    async fn reconcile(&self, key: &Key) -> Result<Next, Error> {
+        let Some(pod) = self.pods.get(key).filter(|pod| is_ours(pod)) else { return Ok(Next::Wait) };
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let choice = {
+            let assumed = self.assumed.lock().unwrap_or_else(PoisonError::into_inner);
+            if assumed.contains_key(&uid) {
+                return Ok(Next::Wait);
+            }
+            place(&pod, &self.nodes.all(), &self.pods.all(), &assumed)
+        };
+        match choice {
+            Ok(node) => self.bind(&pod, node).await,
+            Err(reason) => self.explain(&pod, &reason).await,
+        }
+    }
+}
+
+impl Scheduler {
+    async fn bind(&self, pod: &Pod, node: String) -> Result<Next, Error> {
+        let key = Key::of(&pod.metadata);
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let binding = Binding {
+            metadata: ObjectMeta {
+                name: Some(key.name.clone()),
+                namespace: Some(key.namespace.clone()),
+                uid: Some(uid.clone()),
+                ..ObjectMeta::default()
+            },
+            target: ObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Node".to_owned()),
+                name: Some(node.clone()),
+                ..ObjectReference::default()
+            },
+        };
+        self.assumed.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.clone(), node.clone());
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
+        let result: kube::Result<Status> =
+            api.create_subresource("binding", &key.name, &PostParams::default(), &binding).await;
+        match result {
+            Ok(_) => {
+                let message = format!("Successfully assigned {key} to {node}");
+                self.recorder.normal(pod, "Scheduled", message);
+                // The watch may have told of the binding, and the handler found nothing, before this returned.
+                if self.pods.get(&key).is_none_or(|now| pods::node_name(&now).is_some()) {
+                    self.forget(&uid);
+                }
+                Ok(Next::Wait)
+            }
+            Err(source) => {
+                self.forget(&uid);
+                if is_status(&source, 404) {
+                    return Ok(Next::Wait);
+                }
+                Err(Error::api("binding a pod")(source))
+            }
+        }
+    }
+
+    fn forget(&self, uid: &str) {
+        self.assumed.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+
+    /// Says why the pod has to wait; a change of nodes or pods brings it back here.
+    async fn explain(&self, pod: &Pod, reason: &Unschedulable) -> Result<Next, Error> {
+        let message = reason.to_string();
+        let known = pods::condition(pod, "PodScheduled");
+        if known.is_some_and(|known| known.status == "False" && known.message.as_ref() == Some(&message)) {
+            return Ok(Next::Wait);
+        }
+        let since = known.filter(|known| known.status == "False").and_then(|known| known.last_transition_time.clone());
+        let patch = json!({"status": {"conditions": [{
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": message,
+            "lastTransitionTime": since.unwrap_or(Time(Timestamp::now())),
+        }]}});
+        let key = Key::of(&pod.metadata);
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
+        match api.patch_status(&key.name, &PatchParams::default(), &Patch::Strategic(patch)).await {
+            Ok(patched) => self.pods.wrote(patched),
+            Err(source) if is_status(&source, 404) => return Ok(Next::Wait),
+            Err(source) => return Err(Error::api("marking a pod as unschedulable")(source)),
+        }
+        self.recorder.warning(pod, "FailedScheduling", message);
+        Ok(Next::Wait)
+    }
+}
