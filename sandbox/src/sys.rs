@@ -117,9 +117,16 @@ pub(crate) fn ignore_signal(signal: libc::c_int, ignored: bool) -> io::Result<()
 
 /// Gives every signal its default action and blocks none, as a new program expects.
 pub(crate) fn reset_signals() -> io::Result<()> {
+    /// At least as large as the kernel's `struct sigaction`; all zeros mean the default action.
+    const DEFAULT_ACTION: [u64; 8] = [0; 8];
+    /// Of the kernel's signal set, in bytes.
+    const SET_SIZE: usize = 8;
     for signal in 1..=libc::SIGRTMAX() {
-        // SIGKILL, SIGSTOP and the two that glibc keeps for itself cannot be changed, and need not.
-        let _ = ignore_signal(signal, false);
+        // SAFETY: the kernel reads no more than the array holds, and writes nowhere.
+        // Past the C library, which keeps two realtime signals for itself. SIGKILL and SIGSTOP cannot be changed, and need not.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT_ACTION.as_ptr(), std::ptr::null::<u64>(), SET_SIZE);
+        }
     }
     SigSet::empty().thread_set_mask()?;
     Ok(())

@@ -14,20 +14,21 @@ use minisvc_sandbox::{
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{eventually, lab, marked, marker, pod, processes_with, shell};
+use crate::support::{eventually, lab, marked, marker, pod, processes_with, shell, sleepers_with};
 
 const KILLED: ExitStatus = ExitStatus::Signal(9);
 
-/// A shell, a child in a session of its own, and one whose parent has gone.
+/// A child in a session of its own, two whose parent has gone, and one that is waited for.
 const FAMILY: &str = "setsid sleep 1000 & (setsid sh -c 'sleep 1000 & sleep 1000' &); trap '' TERM; sleep 1000";
-const FAMILY_SIZE: usize = 6;
+/// Of the sleepers.
+const FAMILY_SIZE: usize = 4;
 
 pub(crate) async fn test_removing_a_namespace_kills_daemons_too() {
     let lab = lab().await;
     let (pod, other) = (pod(&lab).await, pod(&lab).await);
     let (marker, survivor) = (marker(), marker_of(&other).await);
     let process = pod.spawn(marked(shell(FAMILY), &marker)).await.unwrap();
-    eventually("all run", || processes_with(&marker).len(), |count| *count == FAMILY_SIZE).await;
+    eventually("all run", || sleepers_with(&marker), |count| *count == FAMILY_SIZE).await;
     pod.remove().await;
     assert_eq!(processes_with(&marker), Vec::<String>::new());
     assert_eq!(process.wait().await, KILLED);
@@ -57,7 +58,7 @@ pub(crate) async fn test_killing_the_helper_kills_the_lab() {
     let pod = pod(&lab).await;
     let marker = marker();
     let process = pod.spawn(marked(shell(FAMILY), &marker)).await.unwrap();
-    eventually("all run", || processes_with(&marker).len(), |count| *count == FAMILY_SIZE).await;
+    eventually("all run", || sleepers_with(&marker), |count| *count == FAMILY_SIZE).await;
     let helper = helper_of(&name).expect("no process is called as the lab");
     kill(Pid::from_raw(helper), Signal::SIGKILL).unwrap();
     lab.closed().await;
@@ -75,7 +76,7 @@ pub(crate) async fn test_killing_the_main_process_kills_the_lab() {
     let mut line = String::new();
     BufReader::new(main.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
-    eventually("all run", || processes_with(&marker).len(), |count| *count == 3).await;
+    eventually("all run", || sleepers_with(&marker), |count| *count == 2).await;
     main.kill().unwrap();
     main.wait().unwrap();
     eventually("all are dead", || processes_with(&marker), Vec::is_empty).await;

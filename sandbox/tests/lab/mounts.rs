@@ -172,7 +172,8 @@ pub(crate) async fn test_sockets_beside_a_new_mount_point_still_answer() {
     let tree = tempfile::tempdir().unwrap();
     let socket = tree.path().join("socket");
     let listener = UnixListener::bind(&socket).unwrap();
-    let mounts = MountSpace::New(vec![bind(volume("").path(), tree.path().join("new"))]);
+    let secret = volume("");
+    let mounts = MountSpace::New(vec![bind(secret.path(), tree.path().join("new"))]);
     let program = std::env::current_exe().unwrap();
     let argv = vec![program.into_os_string(), "__connect".into(), socket.into_os_string()];
     let (shown, status) = run(&pod, ProcessSpec { argv, mounts, ..command(&[]) }).await.unwrap();

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 
 use minisvc_sandbox::{Credentials, ExitStatus, MountSpace, ProcessSpec, SandboxError, SpawnError};
 
-use crate::support::{command, eventually, is_root, lab, marked, marker, output, pod, processes_with, run, shell};
+use crate::support::{
+    command, eventually, is_root, lab, marked, marker, output, pod, processes_with, run, shell, sleepers_with,
+};
 
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
@@ -204,7 +206,7 @@ pub(crate) async fn test_a_container_ends_with_its_first_process() {
     let first = pod.spawn(marked(container("setsid sleep 1000 & (sleep 1000 &) ; sleep 1000"), &marker)).await.unwrap();
     let exec = ProcessSpec { mounts: MountSpace::Of(first.id()), ..shell("sleep 1000") };
     let exec = pod.spawn(marked(exec, &marker)).await.unwrap();
-    eventually("all run", || processes_with(&marker).len(), |count| *count == 5).await;
+    eventually("all run", || sleepers_with(&marker), |count| *count == 4).await;
     first.signal(SIGKILL).await;
     assert_eq!(first.wait().await, ExitStatus::Signal(SIGKILL));
     assert_eq!(exec.wait().await, ExitStatus::Signal(SIGKILL));
@@ -221,10 +223,10 @@ pub(crate) async fn test_a_signal_reaches_the_first_process_alone() {
     let marker = marker();
     let script = "trap 'exit 3' TERM; sleep 1000 & while :; do wait; done";
     let process = pod.spawn(marked(shell(script), &marker)).await.unwrap();
-    eventually("both run", || processes_with(&marker).len(), |count| *count == 2).await;
+    eventually("its child runs", || sleepers_with(&marker), |count| *count == 1).await;
     process.signal(SIGTERM).await;
     assert_eq!(process.wait().await, ExitStatus::Code(3));
-    assert_eq!(processes_with(&marker).len(), 1, "its child was signalled as well");
+    assert_eq!(sleepers_with(&marker), 1, "its child was signalled as well");
 }
 
 pub(crate) async fn test_a_start_that_nobody_waits_for_is_undone() {

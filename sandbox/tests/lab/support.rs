@@ -87,6 +87,11 @@ pub(crate) fn processes_with(marker: &str) -> Vec<String> {
     found
 }
 
+/// Those of them that are `sleep`, which is what the processes under test become in the end.
+pub(crate) fn sleepers_with(marker: &str) -> usize {
+    processes_with(marker).iter().filter(|stat| stat.contains("(sleep)")).count()
+}
+
 /// Waits until the condition holds; `seen` is what the failure tells.
 pub(crate) async fn eventually<T: std::fmt::Debug>(what: &str, look: impl Fn() -> T, holds: impl Fn(&T) -> bool) -> T {
     let start = Instant::now();
