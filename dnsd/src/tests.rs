@@ -1,0 +1,266 @@
+//! The server on loopback sockets, asked over the wire.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{DNSClass, Name as WireName, RData, RecordType};
+use hickory_server::Server;
+use minisvc_zone::{EndpointEntry, Name, ServiceEntry, ServiceKind, Zone, ZoneConfig, ZoneInput};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+
+use crate::forward::Forwarder;
+use crate::handler::Handler;
+use crate::{TCP_BUFFER, TCP_IDLE};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn zone() -> Zone {
+    let config = ZoneConfig {
+        domain: Name::new("cluster.local"),
+        ttl: 5,
+        reverse: vec!["10.96.0.0/16".parse().expect("a range")],
+        servers: vec![Ipv4Addr::new(10, 96, 0, 10).into()],
+    };
+    let service =
+        |name: &str, kind| ServiceEntry { namespace: "default".into(), name: name.into(), kind, ports: vec![] };
+    let endpoints = (1..=200u8).map(|number| EndpointEntry {
+        namespace: "default".into(),
+        service: "many".into(),
+        address: Ipv4Addr::new(10, 244, 0, number).into(),
+        hostname: None,
+        ports: vec![],
+    });
+    Zone::build(
+        config,
+        ZoneInput {
+            namespaces: ["default".to_owned()].into(),
+            services: vec![
+                service("web", ServiceKind::ClusterIp(vec![Ipv4Addr::new(10, 96, 0, 9).into()])),
+                service("many", ServiceKind::Headless),
+                service("docs", ServiceKind::ExternalName("docs.example.com".into())),
+            ],
+            endpoints: endpoints.collect(),
+            changed: 1,
+            complete: true,
+        },
+    )
+}
+
+struct Running {
+    address: SocketAddr,
+    _server: Server<Handler>,
+}
+
+/// A server on loopback. `upstreams` may name its own address, by port 0.
+async fn start(upstreams: Vec<SocketAddr>) -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let socket = UdpSocket::bind(address).await.expect("the same port for UDP");
+    let upstreams = upstreams.into_iter().map(|upstream| if upstream.port() == 0 { address } else { upstream });
+    let handler = Handler::new(Arc::new(ArcSwap::from_pointee(zone())), Forwarder::new(upstreams.collect()));
+    let mut server = Server::new(handler);
+    server.register_socket(socket);
+    server.register_listener(listener, TCP_IDLE, TCP_BUFFER);
+    Running { address, _server: server }
+}
+
+fn question(name: &str, kind: RecordType) -> Message {
+    let mut message = Message::new(7, MessageType::Query, OpCode::Query);
+    message.add_query(Query::query(WireName::from_ascii(name).expect("a legal name"), kind));
+    message
+}
+
+async fn udp_bytes(server: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    socket.send_to(bytes, server).await.expect("sent");
+    let mut answer = vec![0; 65_535];
+    let length = tokio::time::timeout(PATIENCE, socket.recv(&mut answer)).await.expect("in time").expect("received");
+    answer.truncate(length);
+    answer
+}
+
+async fn udp(server: SocketAddr, question: &Message) -> Message {
+    let bytes = udp_bytes(server, &question.to_vec().expect("encoded")).await;
+    Message::from_vec(&bytes).expect("well formed")
+}
+
+async fn tcp(server: SocketAddr, questions: &[Message]) -> Vec<Message> {
+    let mut stream = TcpStream::connect(server).await.expect("connected");
+    let mut answers = Vec::new();
+    for question in questions {
+        let bytes = question.to_vec().expect("encoded");
+        stream.write_u16(u16::try_from(bytes.len()).expect("short")).await.expect("sent");
+        stream.write_all(&bytes).await.expect("sent");
+    }
+    for _ in questions {
+        let length = tokio::time::timeout(PATIENCE, stream.read_u16()).await.expect("in time").expect("received");
+        let mut answer = vec![0; usize::from(length)];
+        stream.read_exact(&mut answer).await.expect("received");
+        answers.push(Message::from_vec(&answer).expect("well formed"));
+    }
+    answers
+}
+
+fn addresses(message: &Message) -> Vec<Ipv4Addr> {
+    let mut found: Vec<Ipv4Addr> = message
+        .answers
+        .iter()
+        .filter_map(|record| if let RData::A(address) = &record.data { Some(address.0) } else { None })
+        .collect();
+    found.sort();
+    found
+}
+
+// N-003, N-005, N-070
+#[tokio::test]
+async fn the_same_answers_come_over_udp_and_tcp_and_are_authoritative() {
+    let server = start(vec![]).await;
+    let web = question("web.default.svc.cluster.local.", RecordType::A);
+    let over_udp = udp(server.address, &web).await;
+    let over_tcp = tcp(server.address, &[web, question("x.cluster.local.", RecordType::A)]).await;
+    for answer in [&over_udp, &over_tcp[0]] {
+        assert_eq!(addresses(answer), [Ipv4Addr::new(10, 96, 0, 9)]);
+        assert!(answer.metadata.authoritative);
+        assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
+    }
+    assert_eq!(over_tcp[1].metadata.response_code, ResponseCode::NXDomain, "several questions over one connection");
+    assert_eq!(over_tcp[1].authorities.len(), 1, "with the SOA");
+}
+
+// N-046, N-066, N-071
+#[tokio::test]
+async fn what_does_not_fit_is_truncated_and_comes_whole_over_tcp() {
+    let server = start(vec![]).await;
+    let many = question("many.default.svc.cluster.local.", RecordType::A);
+    let short = udp(server.address, &many).await;
+    assert!(short.metadata.truncation);
+    assert!(!addresses(&short).is_empty() && addresses(&short).len() < 200, "a part of them");
+    let bytes = udp_bytes(server.address, &many.to_vec().expect("encoded")).await;
+    assert!(bytes.len() <= 512, "{} bytes without EDNS", bytes.len());
+    let mut larger = many.clone();
+    let mut edns = Edns::new();
+    edns.set_max_payload(4096);
+    larger.set_edns(edns);
+    let long = udp_bytes(server.address, &larger.to_vec().expect("encoded")).await;
+    assert!((513..=4096).contains(&long.len()), "{} bytes with EDNS", long.len());
+    let whole = tcp(server.address, &[many]).await;
+    assert_eq!(addresses(&whole[0]).len(), 200);
+    assert!(!whole[0].metadata.truncation);
+}
+
+// N-067
+#[tokio::test]
+async fn edns_is_answered_only_to_those_who_ask_with_it() {
+    let server = start(vec![]).await;
+    let mut web = question("web.default.svc.cluster.local.", RecordType::A);
+    assert!(udp(server.address, &web).await.edns.is_none());
+    let mut edns = Edns::new();
+    edns.set_version(1);
+    web.set_edns(edns);
+    let refused = udp(server.address, &web).await;
+    // The library reads 16 as BADSIG, which shares the number but is only used in signed messages (RFC 6895).
+    assert_eq!(u16::from(refused.metadata.response_code), u16::from(ResponseCode::BADVERS));
+    assert!(refused.edns.is_some() && refused.answers.is_empty());
+}
+
+// N-014, N-068
+#[tokio::test]
+async fn what_is_no_question_is_told_so() {
+    let server = start(vec![]).await;
+    let mut notify = question("web.default.svc.cluster.local.", RecordType::A);
+    notify.metadata.op_code = OpCode::Status;
+    let mut chaos = question("web.default.svc.cluster.local.", RecordType::A);
+    chaos.queries[0].set_query_class(DNSClass::CH);
+    let mut two = question("web.default.svc.cluster.local.", RecordType::A);
+    two.add_query(Query::query(WireName::root(), RecordType::A));
+    for (message, code) in [
+        (notify, ResponseCode::NotImp),
+        (chaos, ResponseCode::Refused),
+        (two, ResponseCode::FormErr),
+        (question("cluster.local.", RecordType::AXFR), ResponseCode::Refused),
+    ] {
+        assert_eq!(udp(server.address, &message).await.metadata.response_code, code, "{message:?}");
+    }
+    let mut cut = question("web.default.svc.cluster.local.", RecordType::A).to_vec().expect("encoded");
+    cut.truncate(20);
+    let answer = Message::from_vec(&udp_bytes(server.address, &cut).await).expect("well formed");
+    assert_eq!(answer.metadata.response_code, ResponseCode::FormErr);
+}
+
+// N-015
+#[tokio::test]
+async fn addresses_come_in_another_order_each_time() {
+    let server = start(vec![]).await;
+    let many = question("many.default.svc.cluster.local.", RecordType::A);
+    let mut orders = std::collections::HashSet::new();
+    for answer in tcp(server.address, &vec![many; 5]).await {
+        orders.insert(format!("{:?}", answer.answers.iter().map(|record| record.data.clone()).collect::<Vec<_>>()));
+    }
+    assert!(orders.len() > 1);
+}
+
+/// An upstream on loopback that answers every A question with one address, over UDP.
+async fn upstream() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let address = socket.local_addr().expect("bound");
+    tokio::spawn(async move {
+        let mut bytes = [0; 4096];
+        while let Ok((length, from)) = socket.recv_from(&mut bytes).await {
+            let mut message = Message::from_vec(&bytes[..length]).expect("a question");
+            message.metadata.message_type = MessageType::Response;
+            let name = message.queries[0].name().clone();
+            let data = RData::A(hickory_proto::rr::rdata::A(Ipv4Addr::new(192, 0, 2, 1)));
+            message.add_answer(hickory_proto::rr::Record::from_rdata(name, 60, data));
+            socket.send_to(&message.to_vec().expect("encoded"), from).await.expect("sent");
+        }
+    });
+    address
+}
+
+// N-050, N-072
+#[tokio::test]
+async fn other_names_and_targets_of_aliases_are_asked_of_the_upstream() {
+    let server = start(vec![upstream().await]).await;
+    let other = udp(server.address, &question("www.example.com.", RecordType::A)).await;
+    assert_eq!(addresses(&other), [Ipv4Addr::new(192, 0, 2, 1)]);
+    assert!(!other.metadata.authoritative);
+    let docs = udp(server.address, &question("docs.default.svc.cluster.local.", RecordType::A)).await;
+    assert_eq!(docs.answers[0].record_type(), RecordType::CNAME);
+    assert_eq!(addresses(&docs), [Ipv4Addr::new(192, 0, 2, 1)]);
+}
+
+// N-051, N-073
+#[tokio::test]
+async fn without_an_upstream_other_names_are_refused_and_aliases_stand_alone() {
+    let none = start(vec![]).await;
+    let other = udp(none.address, &question("www.example.com.", RecordType::A)).await;
+    assert_eq!(other.metadata.response_code, ResponseCode::Refused);
+    let docs = udp(none.address, &question("docs.default.svc.cluster.local.", RecordType::A)).await;
+    assert_eq!((docs.answers.len(), docs.metadata.response_code), (1, ResponseCode::NoError));
+    // A port that nobody listens on refuses at once.
+    let closed = UdpSocket::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound");
+    let dead = start(vec![closed]).await;
+    let other = udp(dead.address, &question("www.example.com.", RecordType::A)).await;
+    assert_eq!(other.metadata.response_code, ResponseCode::ServFail);
+    let both = start(vec![closed, upstream().await]).await;
+    for _ in 0..8 {
+        let other = udp(both.address, &question("www.example.com.", RecordType::A)).await;
+        assert_eq!(other.metadata.response_code, ResponseCode::NoError, "the next one is tried");
+    }
+}
+
+// N-075
+#[tokio::test]
+async fn a_loop_is_noticed_instead_of_going_on_for_ever() {
+    let server = start(vec!["127.0.0.1:0".parse().expect("an address")]).await;
+    let asked = udp(server.address, &question("www.example.com.", RecordType::A)).await;
+    assert_eq!(asked.metadata.response_code, ResponseCode::Refused);
+    let again = udp(server.address, &question("www.example.org.", RecordType::A)).await;
+    assert_eq!(again.metadata.response_code, ResponseCode::Refused);
+    let own = udp(server.address, &question("web.default.svc.cluster.local.", RecordType::A)).await;
+    assert_eq!(own.metadata.response_code, ResponseCode::NoError, "the cluster's names go on");
+}
