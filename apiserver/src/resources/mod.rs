@@ -17,6 +17,7 @@ mod podspec;
 mod printing;
 mod replicaset;
 mod secret;
+mod service;
 mod serviceaccount;
 mod template;
 
@@ -33,6 +34,7 @@ pub fn all() -> Vec<Resource> {
         pod::resource(),
         secret::resource(),
         serviceaccount::resource(),
+        service::resource(),
         deployment::resource(),
         replicaset::resource(),
         lease::resource(),
