@@ -1,13 +1,15 @@
 //! The accept loops: TLS over TCP, and a Unix socket.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use rustls::ServerConfig;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -41,25 +43,21 @@ pub async fn serve_tls(
 ) {
     let acceptor = TlsAcceptor::from(config);
     let shared = Shared { router, authenticator, shutdown: shutdown.clone() };
-    accept_loop(
-        shutdown,
-        async || listener.accept().await,
-        move |(stream, from)| {
-            let (acceptor, shared) = (acceptor.clone(), shared.clone());
-            async move {
-                // Requests and events are small and waited for. A socket that cannot say so works all the same.
-                let _ = stream.set_nodelay(true);
-                let stream = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => stream,
-                    Ok(Err(error)) => return debug!(%from, %error, "a TLS handshake failed"),
-                    Err(_) => return debug!(%from, "a TLS handshake took too long"),
-                };
-                let certificates = stream.get_ref().1.peer_certificates();
-                let peer = certificates.and_then(<[_]>::first).map_or(Peer::Unknown, Peer::of_certificate);
-                shared.serve(stream, peer).await;
-            }
-        },
-    )
+    accept_loop(shutdown, listener, move |(stream, from): (TcpStream, SocketAddr)| {
+        let (acceptor, shared) = (acceptor.clone(), shared.clone());
+        async move {
+            // Requests and events are small and waited for. A socket that cannot say so works all the same.
+            let _ = stream.set_nodelay(true);
+            let stream = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => return debug!(%from, %error, "a TLS handshake failed"),
+                Err(_) => return debug!(%from, "a TLS handshake took too long"),
+            };
+            let certificates = stream.get_ref().1.peer_certificates();
+            let peer = certificates.and_then(<[_]>::first).map_or(Peer::Unknown, Peer::of_certificate);
+            shared.serve(stream, peer).await;
+        }
+    })
     .await;
 }
 
@@ -76,27 +74,43 @@ pub async fn serve_unix(
 ) {
     let shared = Shared { router, authenticator, shutdown: shutdown.clone() };
     let allowed: Arc<[u32]> = allowed.into();
-    accept_loop(
-        shutdown,
-        async || listener.accept().await,
-        move |(stream, _)| {
-            let (shared, allowed) = (shared.clone(), Arc::clone(&allowed));
-            async move {
-                match stream.peer_cred() {
-                    Ok(credentials) => shared.serve(stream, Peer::of_uid(credentials.uid(), &allowed)).await,
-                    Err(error) => debug!(%error, "the other end of a socket is unknown"),
-                }
+    accept_loop(shutdown, listener, move |stream: UnixStream| {
+        let (shared, allowed) = (shared.clone(), Arc::clone(&allowed));
+        async move {
+            match stream.peer_cred() {
+                Ok(credentials) => shared.serve(stream, Peer::of_uid(credentials.uid(), &allowed)).await,
+                Err(error) => debug!(%error, "the other end of a socket is unknown"),
             }
-        },
-    )
+        }
+    })
     .await;
 }
 
+/// A listener of either kind.
+trait Listener: Sync {
+    type Accepted;
+    fn poll_next(&self, context: &mut Context<'_>) -> Poll<io::Result<Self::Accepted>>;
+}
+
+impl Listener for TcpListener {
+    type Accepted = (TcpStream, SocketAddr);
+    fn poll_next(&self, context: &mut Context<'_>) -> Poll<io::Result<Self::Accepted>> {
+        self.poll_accept(context)
+    }
+}
+
+impl Listener for UnixListener {
+    type Accepted = UnixStream;
+    fn poll_next(&self, context: &mut Context<'_>) -> Poll<io::Result<Self::Accepted>> {
+        self.poll_accept(context).map_ok(|(stream, _)| stream)
+    }
+}
+
 /// Accepts and serves until the shutdown, then waits for what is being served, but not for long.
-async fn accept_loop<Stream, Serving>(
+async fn accept_loop<L: Listener, Serving>(
     shutdown: CancellationToken,
-    mut accept: impl AsyncFnMut() -> io::Result<Stream>,
-    mut serve: impl FnMut(Stream) -> Serving,
+    listener: L,
+    mut serve: impl FnMut(L::Accepted) -> Serving,
 ) where
     Serving: Future<Output = ()> + Send + 'static,
 {
@@ -107,11 +121,11 @@ async fn accept_loop<Stream, Serving>(
         let (seat, accepted) = tokio::select! {
             () = shutdown.cancelled() => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
-            next = next_connection(&seats, &mut accept) => next,
+            next = next_connection(&seats, &listener) => next,
         };
         match accepted {
-            Ok(stream) => {
-                let serving = serve(stream);
+            Ok(accepted) => {
+                let serving = serve(accepted);
                 connections.spawn(async move {
                     serving.await;
                     drop(seat);
@@ -123,17 +137,19 @@ async fn accept_loop<Stream, Serving>(
             }
         }
     }
+    // Whoever comes now is refused at once instead of waiting for nothing.
+    drop(listener);
     let drained = timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
     if drained.is_err() {
         debug!(connections = connections.len(), "connections are cut at the shutdown");
     }
 }
 
-async fn next_connection<Stream>(
+async fn next_connection<L: Listener>(
     seats: &Arc<Semaphore>,
-    accept: &mut impl AsyncFnMut() -> io::Result<Stream>,
-) -> (Option<OwnedSemaphorePermit>, io::Result<Stream>) {
-    // It is never closed, so there always is a seat in the end.
+    listener: &L,
+) -> (Option<OwnedSemaphorePermit>, io::Result<L::Accepted>) {
+    // The semaphore is never closed, so there always is a seat in the end.
     let seat = Arc::clone(seats).acquire_owned().await.ok();
-    (seat, accept().await)
+    (seat, poll_fn(|context| listener.poll_next(context)).await)
 }
