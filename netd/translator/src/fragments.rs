@@ -43,6 +43,8 @@ pub(crate) enum Path {
 #[derive(Debug)]
 struct Datagram {
     path: Path,
+    /// Which entry of the order is this datagram's.
+    serial: u64,
     expires: Instant,
     /// Payload bytes that have come.
     seen: usize,
@@ -61,8 +63,10 @@ pub(crate) struct Held {
 #[derive(Debug)]
 pub(crate) struct Fragments {
     datagrams: HashMap<DatagramKey, Datagram>,
-    /// One entry per datagram, oldest first.
-    order: VecDeque<(Instant, DatagramKey)>,
+    /// Oldest first. Datagrams that are complete, or whose identification was used again, leave their entry behind.
+    order: VecDeque<(u64, DatagramKey)>,
+    /// The serial of the next datagram.
+    next: u64,
     /// Oldest first.
     held: VecDeque<Held>,
     held_bytes: usize,
@@ -77,6 +81,7 @@ impl Fragments {
         Self {
             datagrams: HashMap::new(),
             order: VecDeque::new(),
+            next: 0,
             held: VecDeque::new(),
             held_bytes: 0,
             max_datagrams,
@@ -89,19 +94,24 @@ impl Fragments {
     /// Records what happened to a first fragment with `len` bytes of payload. Returns whether an older datagram had to
     /// be forgotten for it.
     pub(crate) fn record(&mut self, key: DatagramKey, path: Path, len: usize, now: Instant) -> bool {
+        let serial = self.next;
+        self.next += 1;
         let expires = now + self.lifetime;
-        let datagram = Datagram { path, expires, seen: len, total: None };
-        if self.datagrams.insert(key, datagram).is_some() {
-            return false;
+        self.datagrams.insert(key, Datagram { path, serial, expires, seen: len, total: None });
+        self.order.push_back((serial, key));
+        if self.order.len() > 2 * self.datagrams.len() + 64 {
+            self.order.retain(|&(serial, key)| is_current(&self.datagrams, serial, key));
         }
-        self.order.push_back((expires, key));
-        if self.datagrams.len() <= self.max_datagrams {
-            return false;
+        let full = self.datagrams.len() > self.max_datagrams;
+        while self.datagrams.len() > self.max_datagrams
+            && let Some((serial, key)) = self.order.pop_front()
+        {
+            if is_current(&self.datagrams, serial, key) {
+                self.datagrams.remove(&key);
+            }
         }
-        if let Some((_, oldest)) = self.order.pop_front() {
-            self.datagrams.remove(&oldest);
-        }
-        true
+        self.trim();
+        full
     }
 
     /// What happens to this fragment, if its first one has come.
@@ -153,25 +163,19 @@ impl Fragments {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let datagram = self.order.front().map(|(expires, _)| *expires);
+        let datagram = self.order.front().and_then(|(_, key)| self.datagrams.get(key)).map(|datagram| datagram.expires);
         let held = self.held.front().map(|held| held.since + self.lifetime);
         datagram.into_iter().chain(held).min()
     }
 
     /// Forgets what is over; returns how many held fragments were lost.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> u64 {
-        while let Some(&(expires, key)) = self.order.front()
-            && expires <= now
+        while let Some((_, key)) = self.order.front()
+            && self.datagrams.get(key).is_some_and(|datagram| datagram.expires <= now)
         {
-            self.order.pop_front();
-            match self.datagrams.get(&key) {
-                // The identification was used again in the meantime.
-                Some(datagram) if datagram.expires > now => self.order.push_back((datagram.expires, key)),
-                Some(_) => {
-                    self.datagrams.remove(&key);
-                }
-                None => {}
-            }
+            let key = *key;
+            self.datagrams.remove(&key);
+            self.trim();
         }
         let mut lost = 0;
         while self.held.front().is_some_and(|held| held.since + self.lifetime <= now) {
@@ -183,10 +187,16 @@ impl Fragments {
         lost
     }
 
-    /// Completed datagrams leave their place in the order behind; it is swept before it outgrows the datagrams.
+    /// Keeps a datagram that is under way at the front of the order, so that the next deadline is at hand.
     fn trim(&mut self) {
-        if self.order.len() > 2 * self.datagrams.len() + 64 {
-            self.order.retain(|(_, key)| self.datagrams.contains_key(key));
+        while let Some(&(serial, key)) = self.order.front()
+            && !is_current(&self.datagrams, serial, key)
+        {
+            self.order.pop_front();
         }
     }
+}
+
+fn is_current(datagrams: &HashMap<DatagramKey, Datagram>, serial: u64, key: DatagramKey) -> bool {
+    datagrams.get(&key).is_some_and(|datagram| datagram.serial == serial)
 }

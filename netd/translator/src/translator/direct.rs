@@ -24,7 +24,7 @@ impl Translator {
     ) -> Outcome {
         // What ends no known flow begins none.
         if packet.tcp_flags() & RST == 0 {
-            let Some(reply) = self.reserve(tuple.reversed(), Some(tuple.src_port), now) else {
+            let Some(reply) = self.reserve(&tuple, tuple.reversed(), Some(tuple.src_port), now) else {
                 return Outcome::Drop(DropReason::NoFreePort);
             };
             let ports = Both { original: from, reply: to };
@@ -41,12 +41,19 @@ impl Translator {
         Outcome::Forward(to)
     }
 
-    /// Finds a reply tuple that no flow has: with the preferred destination port if that is free, else with one at
-    /// random (D-044, D-046, D-119).
-    pub(super) fn reserve(&mut self, mut reply: Tuple, preferred: Option<u16>, now: Instant) -> Option<Tuple> {
+    /// Finds a reply tuple that no flow has, nor the other direction of this one: with the preferred destination port
+    /// if that is free, else with one at random (D-044, D-046, D-119).
+    pub(super) fn reserve(
+        &mut self,
+        original: &Tuple,
+        mut reply: Tuple,
+        preferred: Option<u16>,
+        now: Instant,
+    ) -> Option<Tuple> {
+        let mut is_free = |reply: Tuple| reply != *original && self.flows.find(&reply, now).is_none();
         if let Some(port) = preferred {
             reply.dst_port = port;
-            if self.flows.find(&reply, now).is_none() {
+            if is_free(reply) {
                 return Some(reply);
             }
             self.counters.ports_changed += 1;
@@ -57,7 +64,7 @@ impl Translator {
             // Both are below 2¹⁶, so the sum fits; the remainder keeps it within the span.
             let offset = (u32::from(start) + u32::from(step)) % (u32::from(span) + 1);
             reply.dst_port = FIRST_PORT + u16::try_from(offset).unwrap_or_default();
-            self.flows.find(&reply, now).is_none().then_some(reply)
+            is_free(reply).then_some(reply)
         })
     }
 

@@ -53,7 +53,7 @@ impl Translator {
             dst_port: tuple.src_port,
         };
         let preferred = source.is_none().then_some(tuple.src_port);
-        let Some(reply) = self.reserve(template, preferred, now) else {
+        let Some(reply) = self.reserve(&tuple, template, preferred, now) else {
             return Outcome::Drop(DropReason::NoFreePort);
         };
         let ports = Both { original: from, reply: port };

@@ -1,0 +1,112 @@
+//! How long a packet takes: established flows and new ones, with ever more Services.
+//!
+//! ```sh
+//! cargo run --release -p minisvc-translator --example throughput
+//! ```
+//!
+//! What it should show is that neither number grows with the number of Services. The absolute numbers are this
+//! machine's; they leave out reading and writing, which cost several times as much.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use etherparse::PacketBuilder;
+use minisvc_translator::{
+    Checksum, Endpoint, Frontend, FrontendKind, Limits, Node, PacketBuf, Policies, PortId, Protocol, Role, Route,
+    ServicePort, ServicePortId, ServiceTable, Translator, Verdict,
+};
+
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 95, 0, 1);
+const FLOWS: u16 = 1000;
+const ROUNDS: u32 = 500;
+
+fn main() {
+    println!("{:>9}  {:>14}  {:>16}  {:>12}", "Services", "new flow, ns", "known flow, ns", "install, µs");
+    for services in [10, 1000, 10_000] {
+        let [new, known, install] = measure(services);
+        let per = |total: Duration, count: u32| total.as_nanos() / u128::from(count);
+        let packets = u32::from(FLOWS) * ROUNDS;
+        println!(
+            "{services:>9}  {:>14}  {:>16}  {:>12}",
+            per(new, u32::from(FLOWS)),
+            per(known, packets),
+            install.as_micros()
+        );
+    }
+}
+
+/// Time for `FLOWS` new flows, for `FLOWS × ROUNDS` packets of known ones, and for a table to be installed.
+fn measure(services: u32) -> [Duration; 3] {
+    let mut translator = Translator::new(Limits { seed: 1, ..Limits::default() });
+    let started = Instant::now();
+    translator.install(table(services), started);
+    // Segments of 1400 bytes to Services all over the table.
+    let mut packets: Vec<Vec<u8>> =
+        (0..FLOWS).map(|flow| segment(vip(u32::from(flow) * 7919 % services), 40_000 + flow, flow, true)).collect();
+    let new = send_all(&mut translator, &mut packets);
+    let mut known = Duration::ZERO;
+    for _ in 0..ROUNDS {
+        // Packets are edited in place, so each round needs them fresh; that is not measured.
+        let mut packets: Vec<Vec<u8>> = (0..FLOWS)
+            .map(|flow| segment(vip(u32::from(flow) * 7919 % services), 40_000 + flow, flow, false))
+            .collect();
+        known += send_all(&mut translator, &mut packets);
+    }
+    let next = table(services);
+    let started = Instant::now();
+    translator.install(next, started);
+    [new, known, started.elapsed()]
+}
+
+fn send_all(translator: &mut Translator, packets: &mut [Vec<u8>]) -> Duration {
+    let started = Instant::now();
+    for packet in packets {
+        let len = packet.len();
+        let verdict = translator.handle(PortId(0), &mut PacketBuf::new(packet, len, Checksum::Full), started);
+        assert!(matches!(verdict, Verdict::Forward(_)), "{verdict:?}");
+    }
+    started.elapsed()
+}
+
+fn vip(service: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(Ipv4Addr::new(10, 96, 1, 0).to_bits() + service)
+}
+
+fn segment(to: Ipv4Addr, port: u16, seq: u16, syn: bool) -> Vec<u8> {
+    let tcp = PacketBuilder::ipv4(CLIENT.octets(), to.octets(), 64).tcp(port, 80, seq.into(), 65535);
+    let tcp = if syn { tcp.syn() } else { tcp.ack(1) };
+    let mut bytes = Vec::new();
+    tcp.write(&mut bytes, &[0; 1400]).expect("a vector takes everything");
+    bytes
+}
+
+fn table(services: u32) -> Arc<ServiceTable> {
+    let mut table = ServiceTable::new();
+    let node = table.add_node(Node { name: "node".into(), addresses: vec![Ipv4Addr::new(10, 95, 0, 11).into()] });
+    table.add_route(CLIENT.into(), Route { port: PortId(0), role: Role::Workstation });
+    let pods: Vec<IpAddr> = (0..10).map(|pod| Ipv4Addr::new(10, 244, 0, 10 + pod).into()).collect();
+    for (port, &pod) in (1..).zip(&pods) {
+        table.add_route(pod, Route { port: PortId(port), role: Role::Pod { node } });
+    }
+    for service in 0..services {
+        let id = ServicePortId {
+            namespace: "default".into(),
+            service: format!("service-{service}").into(),
+            port: "".into(),
+            protocol: Protocol::Tcp,
+        };
+        let endpoints = pods.iter().map(|&addr| Endpoint {
+            addr,
+            port: 8080,
+            ready: true,
+            serving: true,
+            terminating: false,
+            node: Some(node),
+        });
+        let port = ServicePort::new(id, Policies::default(), endpoints.collect());
+        let frontend = Frontend { addr: vip(service).into(), protocol: Protocol::Tcp, port: 80 };
+        table.add_frontend(frontend, FrontendKind::ClusterIp, Arc::new(port));
+    }
+    Arc::new(table)
+}

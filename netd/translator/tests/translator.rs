@@ -1,0 +1,26 @@
+//! The translator seen from outside: whole packets in, whole packets out, and a clock that the tests own.
+//!
+//! Comments above tests, and labels of table rows, name the statements of `docs/behaviour/dataplane.md` they prove.
+
+#[path = "translator/addresses.rs"]
+mod addresses;
+#[path = "translator/choice.rs"]
+mod choice;
+#[path = "translator/corpus.rs"]
+mod corpus;
+#[path = "translator/flows.rs"]
+mod flows;
+#[path = "translator/fragments.rs"]
+mod fragments;
+#[path = "translator/icmp.rs"]
+mod icmp;
+#[path = "translator/lab.rs"]
+mod lab;
+#[path = "translator/model.rs"]
+mod model;
+#[path = "translator/properties.rs"]
+mod properties;
+#[path = "translator/updates.rs"]
+mod updates;
+#[path = "translator/verdicts.rs"]
+mod verdicts;

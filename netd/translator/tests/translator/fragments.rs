@@ -1,0 +1,179 @@
+//! Datagrams in fragments.
+
+use std::time::Duration;
+
+use etherparse::{IpFragOffset, Ipv4Header, Ipv4Slice};
+use minisvc_translator::{DropReason, Limits, Verdict};
+
+use crate::lab::{A1, A2, B1, Lab, Out, Seg, VIP, at, dns, ip_packet, on, ping, ready, seen, udp};
+
+/// Cuts a packet into fragments with this many bytes each.
+fn cut(packet: &[u8], size: usize, id: u16) -> Vec<Vec<u8>> {
+    let (header, body) = Ipv4Header::from_slice(packet).unwrap();
+    let count = body.len().div_ceil(size);
+    let pieces = body.chunks(size).enumerate().map(|(index, piece)| {
+        let mut header = header.clone();
+        header.identification = id;
+        header.dont_fragment = false;
+        header.more_fragments = index + 1 < count;
+        header.fragment_offset = IpFragOffset::try_new(u16::try_from(index * size / 8).unwrap()).unwrap();
+        ip_packet(header, &[piece])
+    });
+    pieces.collect()
+}
+
+/// Puts fragments together, as their receiver does.
+fn join(fragments: &[Vec<u8>]) -> Seg {
+    let mut pieces: Vec<_> = fragments.iter().map(|bytes| Ipv4Slice::from_slice(bytes).unwrap()).collect();
+    pieces.sort_by_key(|piece| piece.header().fragments_offset());
+    let mut body = Vec::new();
+    for piece in &pieces {
+        assert_eq!(piece.header().source(), pieces[0].header().source());
+        assert_eq!(piece.header().destination(), pieces[0].header().destination());
+        assert_eq!(piece.header().identification(), pieces[0].header().identification());
+        let header = piece.header().to_header();
+        assert_eq!(header.header_checksum, header.calc_header_checksum());
+        assert_eq!(usize::from(header.fragment_offset.value()) * 8, body.len(), "no gap");
+        body.extend_from_slice(piece.payload().payload);
+    }
+    let mut whole = pieces[0].header().to_header();
+    whole.more_fragments = false;
+    seen(&ip_packet(whole, &[&body]))
+}
+
+fn big(payload: &[u8]) -> Seg {
+    udp(on(A1, 40000), at(VIP), payload)
+}
+
+fn send_all(lab: &mut Lab, fragments: &[Vec<u8>]) -> Vec<Out> {
+    fragments.iter().map(|bytes| lab.send_from(A1, bytes)).collect()
+}
+
+// D-107, D-108
+#[test]
+fn a_datagram_in_fragments_reaches_one_endpoint_whole_and_so_does_the_answer() {
+    let mut lab = Lab::new(&[dns(&[ready(A2), ready(B1)])]);
+    let payload: Vec<u8> = (0..5000u32).map(|n| n.to_be_bytes()[3]).collect();
+    for id in 0..20 {
+        let outs = send_all(&mut lab, &cut(&big(&payload).bytes(), 1480, id));
+        assert!(outs.iter().all(|out| out.verdict == outs[0].verdict), "all of them to one place");
+        let question = join(&outs.into_iter().map(|out| out.bytes).collect::<Vec<_>>());
+        assert_eq!(question.payload, payload);
+        let endpoint = *question.dst.ip();
+        let answer = cut(&question.answer(0, &payload).bytes(), 1480, id);
+        let back: Vec<_> = answer.iter().map(|bytes| lab.send_from(endpoint, bytes)).collect();
+        assert!(back.iter().all(|out| out.verdict == Verdict::Forward(lab.port_of(A1))));
+        let answer = join(&back.into_iter().map(|out| out.bytes).collect::<Vec<_>>());
+        assert_eq!((answer.src, answer.dst, answer.payload), (at(VIP), on(A1, 40000), payload.clone()));
+    }
+    assert_eq!(lab.translator.poll_timeout().map(|then| then > lab.now), Some(true), "only flows are left to time out");
+}
+
+// D-107
+#[test]
+fn fragments_that_overtake_the_first_wait_for_it() {
+    let mut lab = Lab::new(&[dns(&[ready(A2)])]);
+    let mut fragments = cut(&big(&[7; 4000]).bytes(), 1480, 9);
+    fragments.reverse();
+    let outs = send_all(&mut lab, &fragments);
+    assert_eq!(
+        outs.iter().map(|out| out.verdict).collect::<Vec<_>>(),
+        [Verdict::Held, Verdict::Held, Verdict::Forward(lab.port_of(A2))]
+    );
+    let mut arrived = vec![outs[2].bytes.clone()];
+    for (port, bytes) in lab.transmitted() {
+        assert_eq!(port, lab.port_of(A2));
+        arrived.push(bytes);
+    }
+    assert_eq!(join(&arrived).payload, [7; 4000]);
+}
+
+#[test]
+fn the_fragments_of_a_refused_datagram_are_dropped() {
+    let mut lab = Lab::new(&[dns(&[])]);
+    let outs = send_all(&mut lab, &cut(&big(&[0; 3000]).bytes(), 1480, 9));
+    assert_eq!(outs[0].icmp().3, 3);
+    for out in &outs[1..] {
+        assert_eq!(out.verdict, Verdict::Drop(DropReason::FragmentRefused));
+    }
+}
+
+#[test]
+fn a_complete_datagram_is_forgotten_so_that_its_number_can_be_used_again() {
+    let mut lab = Lab::new(&[dns(&[ready(A2)])]);
+    let fragments = cut(&big(&[0; 2000]).bytes(), 1480, 9);
+    send_all(&mut lab, &fragments);
+    assert_eq!(lab.send_from(A1, &fragments[1]).verdict, Verdict::Held, "it belongs to the next datagram");
+}
+
+#[test]
+fn held_fragments_are_limited_in_number_and_bytes_and_time() {
+    let limits = Limits { max_held: 3, max_held_bytes: 3000, ..Limits::default() };
+    let mut lab = Lab::with_limits(&[dns(&[ready(A2)])], limits);
+    let tail = |id, size: usize| cut(&big(&vec![0; 1472 + size]).bytes(), 1480, id).remove(1);
+    let verdicts: Vec<_> = (0..3).map(|id| lab.send_from(A1, &tail(id, 1400)).verdict).collect();
+    assert_eq!(verdicts, [Verdict::Held, Verdict::Held, Verdict::Drop(DropReason::FragmentLimit)], "bytes");
+    assert_eq!(lab.send_from(A1, &tail(3, 8)).verdict, Verdict::Held);
+    assert_eq!(lab.send_from(A1, &tail(4, 8)).verdict, Verdict::Drop(DropReason::FragmentLimit), "number");
+    let timeout = lab.translator.poll_timeout().unwrap();
+    assert!(timeout <= lab.now + Duration::from_secs(30));
+    lab.now = timeout;
+    lab.translator.handle_timeout(timeout);
+    assert_eq!(lab.counters().fragments_expired, 3);
+    assert_eq!(lab.send_from(A1, &tail(5, 1400)).verdict, Verdict::Held, "time");
+}
+
+#[test]
+fn datagrams_under_way_are_limited_and_the_oldest_gives_way() {
+    let limits = Limits { max_fragmented: 2, ..Limits::default() };
+    let mut lab = Lab::with_limits(&[dns(&[ready(A2)])], limits);
+    let datagrams: Vec<_> = (0..3).map(|id| cut(&big(&[0; 3000]).bytes(), 1480, id)).collect();
+    for datagram in &datagrams {
+        lab.send_from(A1, &datagram[0]);
+    }
+    assert_eq!(lab.counters().fragments_evicted, 1);
+    assert_eq!(lab.send_from(A1, &datagrams[0][1]).verdict, Verdict::Held);
+    assert_eq!(lab.send_from(A1, &datagrams[1][1]).verdict, Verdict::Forward(lab.port_of(A2)));
+    assert_eq!(lab.send_from(A1, &datagrams[2][1]).verdict, Verdict::Forward(lab.port_of(A2)));
+}
+
+#[test]
+fn a_datagram_whose_rest_never_comes_is_forgotten() {
+    let mut lab = Lab::new(&[dns(&[ready(A2)])]);
+    let fragments = cut(&big(&[0; 3000]).bytes(), 1480, 9);
+    lab.send_from(A1, &fragments[0]);
+    lab.pass(Duration::from_secs(30));
+    assert_eq!(lab.send_from(A1, &fragments[1]).verdict, Verdict::Held);
+}
+
+#[test]
+fn nobody_may_continue_the_datagram_of_another() {
+    let mut lab = Lab::new(&[dns(&[ready(A2)])]);
+    let fragments = cut(&big(&[0; 3000]).bytes(), 1480, 9);
+    lab.send_from(A1, &fragments[0]);
+    assert_eq!(lab.send_from(B1, &fragments[1]).verdict, Verdict::Drop(DropReason::Spoofed));
+    assert_eq!(lab.send_from(B1, &fragments[0]).verdict, Verdict::Drop(DropReason::Spoofed));
+    assert_eq!(lab.send_from(A1, &fragments[1]).verdict, Verdict::Forward(lab.port_of(A2)));
+}
+
+#[test]
+fn a_first_fragment_without_ports_is_dropped() {
+    let mut lab = Lab::new(&[dns(&[ready(A2)])]);
+    let mut tiny = cut(&crate::lab::tcp(on(A1, 1), at(VIP), 2).bytes(), 8, 9);
+    assert_eq!(lab.send_from(A1, &tiny.remove(0)).verdict, Verdict::Drop(DropReason::TinyFragment));
+}
+
+#[test]
+fn a_big_ping_between_pods_passes() {
+    let mut lab = Lab::new(&[]);
+    let whole = crate::lab::icmp(
+        A1,
+        A2,
+        etherparse::Icmpv4Type::EchoRequest(etherparse::IcmpEchoHeader { id: 7, seq: 1 }),
+        &[1; 4000],
+    );
+    for bytes in cut(&whole, 1480, 3) {
+        assert_eq!(lab.send_from(A1, &bytes).verdict, Verdict::Forward(lab.port_of(A2)));
+    }
+    assert_eq!(lab.send_from(A1, &ping(A1, A2)).verdict, Verdict::Forward(lab.port_of(A2)));
+}

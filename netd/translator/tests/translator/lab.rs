@@ -1,0 +1,435 @@
+//! A small lab for the tests: two nodes, two pods on each, a workstation and a control plane.
+//!
+//! Packets are built and checked by `etherparse`, not by the code under test.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use etherparse::{
+    Icmpv4Slice, Icmpv4Type, IpNumber, Ipv4Header, Ipv4Slice, NetSlice, SlicedPacket, TcpHeader, TransportSlice,
+    UdpHeader, icmpv4,
+};
+use minisvc_translator::{
+    Checksum, Counters, Endpoint, FlowRecord, Frontend, FrontendKind, Limits, Node, NodeId, PacketBuf, Policies,
+    PortId, Protocol, Role, Route, ServicePort, ServicePortId, ServiceTable, Translator, Verdict,
+};
+
+pub(crate) const VIP: &str = "10.96.0.50:80";
+pub(crate) const NODE_1: Ipv4Addr = Ipv4Addr::new(10, 95, 0, 11);
+pub(crate) const NODE_2: Ipv4Addr = Ipv4Addr::new(10, 95, 0, 12);
+pub(crate) const WORKSTATION: Ipv4Addr = Ipv4Addr::new(10, 95, 0, 1);
+/// Pods of node 1.
+pub(crate) const A1: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 10);
+pub(crate) const B1: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 11);
+/// Pods of node 2.
+pub(crate) const A2: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 10);
+pub(crate) const B2: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 11);
+
+pub(crate) const FIN: u8 = 1;
+pub(crate) const SYN: u8 = 2;
+pub(crate) const RST: u8 = 4;
+pub(crate) const ACK: u8 = 16;
+
+pub(crate) fn at(text: &str) -> SocketAddrV4 {
+    text.parse().unwrap()
+}
+
+pub(crate) fn on(addr: Ipv4Addr, port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(addr, port)
+}
+
+/// A TCP or UDP packet, as built and as seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seg {
+    pub(crate) protocol: Protocol,
+    pub(crate) src: SocketAddrV4,
+    pub(crate) dst: SocketAddrV4,
+    pub(crate) flags: u8,
+    pub(crate) seq: u32,
+    pub(crate) ack: u32,
+    pub(crate) ttl: u8,
+    pub(crate) payload: Vec<u8>,
+}
+
+pub(crate) fn tcp(src: SocketAddrV4, dst: SocketAddrV4, flags: u8) -> Seg {
+    Seg { protocol: Protocol::Tcp, src, dst, flags, seq: 1000, ack: 2000, ttl: 64, payload: Vec::new() }
+}
+
+pub(crate) fn udp(src: SocketAddrV4, dst: SocketAddrV4, payload: &[u8]) -> Seg {
+    Seg { protocol: Protocol::Udp, flags: 0, seq: 0, ack: 0, payload: payload.to_vec(), ..tcp(src, dst, 0) }
+}
+
+impl Seg {
+    pub(crate) fn numbers(self, seq: u32, ack: u32) -> Self {
+        Self { seq, ack, ..self }
+    }
+
+    pub(crate) fn data(self, payload: &[u8]) -> Self {
+        Self { payload: payload.to_vec(), ..self }
+    }
+
+    pub(crate) fn ttl(self, ttl: u8) -> Self {
+        Self { ttl, ..self }
+    }
+
+    /// The answer to a packet as seen by its receiver.
+    pub(crate) fn answer(&self, flags: u8, payload: &[u8]) -> Self {
+        let back = match self.protocol {
+            Protocol::Tcp => tcp(self.dst, self.src, flags).numbers(self.ack, self.seq.wrapping_add(1)),
+            Protocol::Udp => udp(self.dst, self.src, b""),
+        };
+        back.data(payload)
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let (src, dst) = (self.src.ip().octets(), self.dst.ip().octets());
+        let number = if self.protocol == Protocol::Tcp { IpNumber::TCP } else { IpNumber::UDP };
+        let ip = Ipv4Header::new(0, self.ttl, number, src, dst).unwrap();
+        let transport = match self.protocol {
+            Protocol::Tcp => {
+                let mut header = TcpHeader::new(self.src.port(), self.dst.port(), self.seq, 65535);
+                (header.fin, header.syn, header.rst) =
+                    (self.flags & FIN != 0, self.flags & SYN != 0, self.flags & RST != 0);
+                header.ack = self.flags & ACK != 0;
+                header.acknowledgment_number = if header.ack { self.ack } else { 0 };
+                header.checksum = header.calc_checksum_ipv4(&ip, &self.payload).unwrap();
+                header.to_bytes().to_vec()
+            }
+            Protocol::Udp => UdpHeader::with_ipv4_checksum(self.src.port(), self.dst.port(), &ip, &self.payload)
+                .unwrap()
+                .to_bytes()
+                .to_vec(),
+        };
+        ip_packet(ip, &[&transport, &self.payload])
+    }
+}
+
+/// An IPv4 packet from a header and what follows it.
+pub(crate) fn ip_packet(mut ip: Ipv4Header, parts: &[&[u8]]) -> Vec<u8> {
+    let body = parts.concat();
+    ip.set_payload_len(body.len()).unwrap();
+    ip.header_checksum = ip.calc_header_checksum();
+    [&*ip.to_bytes(), &body].concat()
+}
+
+/// An ICMP packet.
+pub(crate) fn icmp(src: Ipv4Addr, dst: Ipv4Addr, kind: Icmpv4Type, payload: &[u8]) -> Vec<u8> {
+    let ip = Ipv4Header::new(0, 64, IpNumber::ICMP, src.octets(), dst.octets()).unwrap();
+    ip_packet(ip, &[&etherparse::Icmpv4Header::with_checksum(kind, payload).to_bytes(), payload])
+}
+
+pub(crate) fn ping(src: Ipv4Addr, dst: Ipv4Addr) -> Vec<u8> {
+    icmp(src, dst, Icmpv4Type::EchoRequest(etherparse::IcmpEchoHeader { id: 7, seq: 1 }), b"ping")
+}
+
+pub(crate) fn unreachable(src: Ipv4Addr, dst: Ipv4Addr, about: &[u8]) -> Vec<u8> {
+    icmp(src, dst, Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::Port), about)
+}
+
+/// An IPv4 packet whose header checksum is right.
+pub(crate) fn ip_of(bytes: &[u8]) -> Ipv4Slice<'_> {
+    let Ok(SlicedPacket { net: Some(NetSlice::Ipv4(ip)), .. }) = SlicedPacket::from_ip(bytes) else {
+        panic!("not IPv4: {bytes:02x?}")
+    };
+    let header = ip.header().to_header();
+    assert_eq!(header.header_checksum, header.calc_header_checksum(), "IP header checksum");
+    assert_eq!(usize::from(header.total_len), bytes.len(), "IP total length");
+    ip
+}
+
+/// A TCP or UDP packet, all of whose checksums are right.
+pub(crate) fn seen(bytes: &[u8]) -> Seg {
+    let ip = ip_of(bytes).header().to_header();
+    let (src, dst) = (Ipv4Addr::from(ip.source), Ipv4Addr::from(ip.destination));
+    match SlicedPacket::from_ip(bytes).unwrap().transport {
+        Some(TransportSlice::Tcp(tcp)) => {
+            let header = tcp.to_header();
+            assert_eq!(header.checksum, header.calc_checksum_ipv4(&ip, tcp.payload()).unwrap(), "TCP checksum");
+            let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+            Seg {
+                protocol: Protocol::Tcp,
+                src: on(src, header.source_port),
+                dst: on(dst, header.destination_port),
+                flags: flag(header.fin, FIN) | flag(header.syn, SYN) | flag(header.rst, RST) | flag(header.ack, ACK),
+                seq: header.sequence_number,
+                ack: header.acknowledgment_number,
+                ttl: ip.time_to_live,
+                payload: tcp.payload().to_vec(),
+            }
+        }
+        Some(TransportSlice::Udp(slice)) => {
+            let header = slice.to_header();
+            if header.checksum != 0 {
+                let sum = header.calc_checksum_ipv4(&ip, slice.payload()).unwrap();
+                assert_eq!(header.checksum, sum, "UDP checksum");
+            }
+            let (src, dst) = (on(src, header.source_port), on(dst, header.destination_port));
+            Seg { ttl: ip.time_to_live, ..udp(src, dst, slice.payload()) }
+        }
+        other => panic!("neither TCP nor UDP: {other:?}"),
+    }
+}
+
+/// An ICMP message with a right checksum: source, destination, type, code and what follows its 8 bytes of header.
+pub(crate) fn seen_icmp(bytes: &[u8]) -> (Ipv4Addr, Ipv4Addr, u8, u8, Vec<u8>) {
+    let ip = ip_of(bytes);
+    let slice = Icmpv4Slice::from_slice(ip.payload().payload).unwrap();
+    assert!(slice.is_checksum_valid(), "ICMP checksum");
+    let header = ip.header();
+    (header.source_addr(), header.destination_addr(), slice.type_u8(), slice.code_u8(), slice.payload().to_vec())
+}
+
+trait ChecksumValid {
+    fn is_checksum_valid(&self) -> bool;
+}
+
+impl ChecksumValid for Icmpv4Slice<'_> {
+    fn is_checksum_valid(&self) -> bool {
+        let header = self.header();
+        header.checksum == header.icmp_type.calc_checksum(self.payload())
+    }
+}
+
+/// What came of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Out {
+    pub(crate) verdict: Verdict,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Out {
+    /// The packet as its receiver sees it, which must be at this address' port.
+    #[track_caller]
+    pub(crate) fn at(&self, lab: &Lab, addr: Ipv4Addr) -> Seg {
+        assert_eq!(self.verdict, Verdict::Forward(lab.port_of(addr)), "delivered to {addr}");
+        seen(&self.bytes)
+    }
+
+    /// The RST the sender gets.
+    #[track_caller]
+    pub(crate) fn reset(&self) -> Seg {
+        assert_eq!(self.verdict, Verdict::Reply);
+        let seg = seen(&self.bytes);
+        assert_ne!(seg.flags & RST, 0, "a RST");
+        seg
+    }
+
+    /// The ICMP error the sender gets.
+    #[track_caller]
+    pub(crate) fn icmp(&self) -> (Ipv4Addr, Ipv4Addr, u8, u8, Vec<u8>) {
+        assert_eq!(self.verdict, Verdict::Reply);
+        seen_icmp(&self.bytes)
+    }
+}
+
+/// A Service with one port.
+#[derive(Clone, Debug)]
+pub(crate) struct Svc {
+    pub(crate) name: &'static str,
+    pub(crate) protocol: Protocol,
+    pub(crate) frontends: Vec<(FrontendKind, SocketAddrV4)>,
+    pub(crate) policies: Policies,
+    pub(crate) endpoints: Vec<Ep>,
+}
+
+/// An endpoint: its place, and its conditions as in an EndpointSlice.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ep {
+    pub(crate) addr: SocketAddrV4,
+    pub(crate) ready: bool,
+    pub(crate) serving: bool,
+    pub(crate) terminating: bool,
+}
+
+pub(crate) fn ready(addr: Ipv4Addr) -> Ep {
+    Ep { addr: on(addr, 8080), ready: true, serving: true, terminating: false }
+}
+
+pub(crate) fn unready(addr: Ipv4Addr) -> Ep {
+    Ep { ready: false, serving: false, ..ready(addr) }
+}
+
+pub(crate) fn draining(addr: Ipv4Addr) -> Ep {
+    Ep { ready: false, terminating: true, ..ready(addr) }
+}
+
+pub(crate) fn failing(addr: Ipv4Addr) -> Ep {
+    Ep { ready: false, serving: false, terminating: true, ..ready(addr) }
+}
+
+/// A TCP Service called web at [`VIP`].
+pub(crate) fn web(endpoints: &[Ep]) -> Svc {
+    Svc {
+        name: "web",
+        protocol: Protocol::Tcp,
+        frontends: vec![(FrontendKind::ClusterIp, at(VIP))],
+        policies: Policies::default(),
+        endpoints: endpoints.to_vec(),
+    }
+}
+
+/// A UDP Service called dns at [`VIP`].
+pub(crate) fn dns(endpoints: &[Ep]) -> Svc {
+    Svc { name: "dns", protocol: Protocol::Udp, ..web(endpoints) }
+}
+
+impl Svc {
+    pub(crate) fn at(self, kind: FrontendKind, addr: &str) -> Self {
+        Self { frontends: vec![(kind, at(addr))], ..self }
+    }
+
+    pub(crate) fn policies(self, policies: Policies) -> Self {
+        Self { policies, ..self }
+    }
+}
+
+pub(crate) struct Lab {
+    pub(crate) translator: Translator,
+    pub(crate) now: Instant,
+    /// Who is on the network: port and node, if on one.
+    pub(crate) hosts: BTreeMap<Ipv4Addr, (u32, Option<usize>)>,
+    pub(crate) services: Vec<Svc>,
+    pub(crate) outside: Option<PortId>,
+}
+
+impl Lab {
+    pub(crate) fn new(services: &[Svc]) -> Self {
+        Self::with_limits(services, Limits { seed: 42, ..Limits::default() })
+    }
+
+    pub(crate) fn with_limits(services: &[Svc], limits: Limits) -> Self {
+        let control_plane = Ipv4Addr::new(10, 95, 0, 2);
+        let hosts = BTreeMap::from([
+            (WORKSTATION, (1, None)),
+            (control_plane, (2, None)),
+            (NODE_1, (11, Some(0))),
+            (NODE_2, (12, Some(1))),
+            (A1, (100, Some(0))),
+            (B1, (101, Some(0))),
+            (A2, (110, Some(1))),
+            (B2, (111, Some(1))),
+        ]);
+        let translator = Translator::new(limits);
+        let services = services.to_vec();
+        let mut lab = Self { translator, now: Instant::now(), hosts, services, outside: None };
+        lab.install();
+        lab
+    }
+
+    /// Installs a table of what the lab is now.
+    pub(crate) fn install(&mut self) {
+        self.translator.install(Arc::new(self.table()), self.now);
+    }
+
+    pub(crate) fn serve(&mut self, services: &[Svc]) {
+        self.services = services.to_vec();
+        self.install();
+    }
+
+    fn table(&self) -> ServiceTable {
+        let mut table = ServiceTable::new();
+        let nodes = [("node-1", NODE_1), ("node-2", NODE_2)]
+            .map(|(name, addr)| table.add_node(Node { name: name.into(), addresses: vec![addr.into()] }));
+        for (&addr, &(port, node)) in &self.hosts {
+            let node = node.map(|node| nodes[node]);
+            let role = match (addr, node) {
+                (NODE_1 | NODE_2, Some(node)) => Role::Node { node },
+                (_, Some(node)) => Role::Pod { node },
+                (WORKSTATION, None) => Role::Workstation,
+                (_, None) => Role::ControlPlane,
+            };
+            table.add_route(addr.into(), Route { port: PortId(port), role });
+        }
+        table.add_service_cidr("10.96.0.0/16".parse().unwrap());
+        table.add_pod_cidr("10.244.0.0/16".parse().unwrap());
+        if let Some(port) = self.outside {
+            table.set_outside(port);
+        }
+        for service in &self.services {
+            let port = Arc::new(self.service_port(service, &nodes));
+            for &(kind, addr) in &service.frontends {
+                let frontend = Frontend { addr: IpAddr::V4(*addr.ip()), protocol: service.protocol, port: addr.port() };
+                table.add_frontend(frontend, kind, Arc::clone(&port));
+            }
+        }
+        table
+    }
+
+    fn service_port(&self, service: &Svc, nodes: &[NodeId]) -> ServicePort {
+        let id = ServicePortId {
+            namespace: "default".into(),
+            service: service.name.into(),
+            port: "".into(),
+            protocol: service.protocol,
+        };
+        let endpoints = service.endpoints.iter().map(|ep| Endpoint {
+            addr: IpAddr::V4(*ep.addr.ip()),
+            port: ep.addr.port(),
+            ready: ep.ready,
+            serving: ep.serving,
+            terminating: ep.terminating,
+            node: self.hosts.get(ep.addr.ip()).and_then(|host| host.1).map(|node| nodes[node]),
+        });
+        ServicePort::new(id, service.policies.clone(), endpoints.collect())
+    }
+
+    pub(crate) fn port_of(&self, addr: Ipv4Addr) -> PortId {
+        PortId(self.hosts[&addr].0)
+    }
+
+    /// Sends a packet from the port that owns its source address.
+    pub(crate) fn send(&mut self, seg: &Seg) -> Out {
+        let from = self.port_of(*seg.src.ip());
+        self.send_bytes(from, &seg.bytes())
+    }
+
+    pub(crate) fn send_bytes(&mut self, from: PortId, bytes: &[u8]) -> Out {
+        let mut storage = vec![0; 65536];
+        storage[..bytes.len()].copy_from_slice(bytes);
+        let mut buf = PacketBuf::new(&mut storage, bytes.len(), Checksum::Full);
+        let verdict = self.translator.handle(from, &mut buf, self.now);
+        Out { verdict, bytes: buf.bytes().to_vec() }
+    }
+
+    /// Sends from an address of the lab.
+    pub(crate) fn send_from(&mut self, addr: Ipv4Addr, bytes: &[u8]) -> Out {
+        self.send_bytes(self.port_of(addr), bytes)
+    }
+
+    /// Opens a connection, and returns the SYN as the endpoint sees it.
+    #[track_caller]
+    pub(crate) fn connect(&mut self, client: SocketAddrV4, to: SocketAddrV4) -> Seg {
+        let out = self.send(&tcp(client, to, SYN));
+        let Verdict::Forward(port) = out.verdict else { panic!("{:?}", out.verdict) };
+        let syn = seen(&out.bytes);
+        assert_eq!(self.port_of(*syn.dst.ip()), port, "it goes where its address is");
+        let syn_ack = self.send(&syn.answer(SYN | ACK, b"")).at(self, *client.ip());
+        assert_eq!((syn_ack.src, syn_ack.dst), (to, client), "the client sees whom it asked");
+        self.send(&syn_ack.answer(ACK, b"")).at(self, *syn.dst.ip());
+        syn
+    }
+
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.translator.handle_timeout(self.now);
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.translator.counters()
+    }
+
+    pub(crate) fn flows(&self) -> Vec<FlowRecord> {
+        self.translator.flows().collect()
+    }
+
+    /// The packets of the translator's own.
+    pub(crate) fn transmitted(&mut self) -> Vec<(PortId, Vec<u8>)> {
+        std::iter::from_fn(|| self.translator.poll_transmit()).collect()
+    }
+}
+
+pub(crate) fn sock(addr: SocketAddrV4) -> SocketAddr {
+    addr.into()
+}

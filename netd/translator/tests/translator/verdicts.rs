@@ -1,0 +1,333 @@
+//! What becomes of a first packet: section 4 of the statements, and what is dropped before it.
+
+use std::net::Ipv4Addr;
+
+use minisvc_translator::{
+    Checksum, DropReason, FrontendKind, Limits, PacketBuf, Policies, PortId, TrafficPolicy, Translator, Verdict,
+};
+
+use crate::lab::{
+    A1, A2, ACK, B1, Ep, Lab, NODE_1, RST, SYN, Svc, VIP, WORKSTATION, at, dns, draining, failing, on, ping, ready,
+    seen, tcp, udp, unreachable, unready, web,
+};
+
+/// What a client finds out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// The endpoint at this address gets the packet.
+    Reaches(Ipv4Addr),
+    /// A refusal that the client's socket understands.
+    Refused,
+    /// An ICMP error with this code of "destination unreachable".
+    Unreachable(u8),
+    Silence(DropReason),
+}
+
+fn local_only(service: Svc) -> Svc {
+    service.policies(Policies { internal: TrafficPolicy::Local, ..Policies::default() })
+}
+
+/// Sends a first packet of TCP and of UDP, and checks that their fates agree.
+#[track_caller]
+fn fate(services: [Svc; 2], client: Ipv4Addr, to: &str) -> Fate {
+    let mut lab = Lab::new(&services);
+    let syn = lab.send(&tcp(on(client, 40000), at(to), SYN));
+    let by_tcp = match syn.verdict {
+        Verdict::Forward(_) => Fate::Reaches(*seen(&syn.bytes).dst.ip()),
+        Verdict::Reply if syn.bytes[9] == 6 => {
+            let rst = syn.reset();
+            // D-037: a RST from anyone else is ignored by the client's socket.
+            assert_eq!((rst.src, rst.dst), (at(to), on(client, 40000)));
+            assert_eq!((rst.flags, rst.ack), (RST | ACK, 1001), "it acknowledges the SYN");
+            Fate::Refused
+        }
+        Verdict::Reply => Fate::Unreachable(syn.icmp().3),
+        Verdict::Drop(reason) => Fate::Silence(reason),
+        Verdict::Held => panic!("a whole packet is never held"),
+    };
+    let question = udp(on(client, 40000), at(to), b"question");
+    let datagram = lab.send(&question);
+    let by_udp = match datagram.verdict {
+        Verdict::Forward(_) => Fate::Reaches(*seen(&datagram.bytes).dst.ip()),
+        Verdict::Reply => {
+            let (_, dst, kind, code, quote) = datagram.icmp();
+            assert_eq!((dst, kind), (client, 3));
+            // D-037: the client's socket is found by the packet that is quoted.
+            assert_eq!(quote, question.bytes());
+            if code == 3 { Fate::Refused } else { Fate::Unreachable(code) }
+        }
+        Verdict::Drop(reason) => Fate::Silence(reason),
+        Verdict::Held => panic!("a whole packet is never held"),
+    };
+    assert_eq!(by_tcp, by_udp, "TCP and UDP");
+    by_tcp
+}
+
+#[test]
+fn a_first_packet_meets_the_fate_of_the_table() {
+    use Fate::{Reaches, Refused, Silence, Unreachable};
+    let all: fn(Svc) -> Svc = |service| service;
+    type Row<'a> = (&'a str, &'a str, fn(Svc) -> Svc, &'a [Ep], Ipv4Addr, &'a str, Fate);
+    let rows: &[Row<'_>] = &[
+        ("D-002", "a ready endpoint", all, &[ready(A2)], A1, VIP, Reaches(A2)),
+        ("D-013", "terminating, as nothing is ready", all, &[draining(A2), unready(B1)], A1, VIP, Reaches(A2)),
+        ("D-015", "one ready keeps the terminating out", all, &[draining(A2), ready(B1)], A1, VIP, Reaches(B1)),
+        ("D-016", "neither ready nor serving", all, &[unready(A2)], A1, VIP, Refused),
+        ("D-095", "terminating and failing", all, &[failing(A2)], A1, VIP, Refused),
+        ("D-032", "no endpoint at all", all, &[], A1, VIP, Refused),
+        ("D-014", "local: ready here", local_only, &[ready(A2), ready(B1)], A1, VIP, Reaches(B1)),
+        (
+            "D-014",
+            "local: terminating here, ready elsewhere",
+            local_only,
+            &[ready(A2), draining(B1)],
+            A1,
+            VIP,
+            Reaches(B1),
+        ),
+        ("D-017", "local: only elsewhere", local_only, &[ready(A2)], A1, VIP, Silence(DropReason::NoLocalEndpoint)),
+        ("D-017", "local: nobody anywhere", local_only, &[unready(A2)], A1, VIP, Refused),
+        (
+            "D-017",
+            "local: a host-network client has a node too",
+            local_only,
+            &[ready(A2), ready(B1)],
+            NODE_1,
+            VIP,
+            Reaches(B1),
+        ),
+        ("D-035", "another port of the clusterIP", all, &[ready(A2)], A1, "10.96.0.50:81", Refused),
+        (
+            "D-035",
+            "a service address without a Service",
+            all,
+            &[ready(A2)],
+            A1,
+            "10.96.9.9:80",
+            Silence(DropReason::NoService),
+        ),
+        ("D-004", "a pod by its own address", all, &[], A1, "10.244.1.10:8080", Reaches(A2)),
+        ("D-023", "the endpoint's pod has gone", all, &[ready(Ipv4Addr::new(10, 244, 7, 7))], A1, VIP, Unreachable(1)),
+        ("no statement", "a pod address without a pod", all, &[], A1, "10.244.7.7:80", Unreachable(1)),
+        ("no statement", "an address outside", all, &[], WORKSTATION, "192.0.2.1:80", Unreachable(0)),
+        ("D-111", "multicast", all, &[], A1, "224.0.0.251:5353", Silence(DropReason::Unroutable)),
+        ("D-111", "broadcast", all, &[], A1, "255.255.255.255:67", Silence(DropReason::Unroutable)),
+    ];
+    for &(statement, name, shape, endpoints, client, to, expected) in rows {
+        let services = [shape(web(endpoints)), shape(dns(endpoints))];
+        assert_eq!(fate(services, client, to), expected, "{statement}: {name}");
+    }
+}
+
+// D-001
+#[test]
+fn a_service_for_tcp_says_nothing_about_udp() {
+    let mut lab = Lab::new(&[web(&[ready(A2)])]);
+    lab.send(&tcp(on(A1, 40000), at(VIP), SYN)).at(&lab, A2);
+    let (_, _, kind, code, _) = lab.send(&udp(on(A1, 40000), at(VIP), b"")).icmp();
+    assert_eq!((kind, code), (3, 3));
+}
+
+// D-001
+#[test]
+fn one_address_may_have_another_service_behind_each_port_and_protocol() {
+    let other = web(&[ready(B1)]).at(FrontendKind::ClusterIp, "10.96.0.50:81");
+    let mut lab = Lab::new(&[web(&[ready(A2)]), dns(&[ready(A1)]), other]);
+    lab.send(&tcp(on(WORKSTATION, 40000), at(VIP), SYN)).at(&lab, A2);
+    lab.send(&udp(on(WORKSTATION, 40000), at(VIP), b"")).at(&lab, A1);
+    lab.send(&tcp(on(WORKSTATION, 40000), at("10.96.0.50:81"), SYN)).at(&lab, B1);
+}
+
+// D-005
+#[test]
+fn each_endpoint_may_have_another_port() {
+    let endpoints = [Ep { addr: on(A2, 9090), ..ready(A2) }];
+    let mut lab = Lab::new(&[web(&endpoints)]);
+    assert_eq!(lab.connect(on(A1, 40000), at(VIP)).dst, on(A2, 9090));
+}
+
+// D-036
+#[test]
+fn other_ports_of_a_load_balancer_address_are_refused_and_of_a_node_are_its_own() {
+    let lb = web(&[ready(A2)]).at(FrontendKind::LoadBalancer, "10.95.1.7:80");
+    let node_port = web(&[ready(A2)]).at(FrontendKind::NodePort, "10.95.0.11:30080");
+    let mut lab = Lab::new(&[lb, node_port]);
+    lab.send(&tcp(on(A1, 40000), at("10.95.1.7:81"), SYN)).reset();
+    lab.send(&tcp(on(A1, 40000), at("10.95.0.11:22"), SYN)).at(&lab, NODE_1);
+}
+
+// D-038
+#[test]
+fn refusals_of_tcp_are_not_limited_and_icmp_errors_are() {
+    let limits = Limits { icmp_per_second: 10, icmp_burst: 5, ..Limits::default() };
+    let mut lab = Lab::with_limits(&[web(&[]), dns(&[])], limits);
+    for port in 1..=1000 {
+        lab.send(&tcp(on(A1, port), at(VIP), SYN)).reset();
+    }
+    let answered = (1..=1000).filter(|&port| lab.send(&udp(on(A1, port), at(VIP), b"")).verdict == Verdict::Reply);
+    assert_eq!(answered.count(), 5);
+    assert_eq!(lab.counters().dropped(DropReason::IcmpLimit), 995);
+    assert_eq!((lab.counters().resets, lab.counters().icmp_errors), (1000, 5));
+}
+
+// D-037
+#[test]
+fn an_icmp_refusal_comes_from_the_clients_node() {
+    let mut lab = Lab::new(&[dns(&[])]);
+    let (src, ..) = lab.send(&udp(on(A1, 40000), at(VIP), b"")).icmp();
+    assert_eq!(src, NODE_1);
+}
+
+// D-104
+#[test]
+fn nobody_answers_a_ping_to_a_service_and_pods_answer_for_themselves() {
+    let mut lab = Lab::new(&[web(&[ready(A2)])]);
+    let vip = *at(VIP).ip();
+    assert_eq!(lab.send_from(A1, &ping(A1, vip)).verdict, Verdict::Drop(DropReason::ServiceIcmp));
+    let unused = Ipv4Addr::new(10, 96, 9, 9);
+    assert_eq!(lab.send_from(A1, &ping(A1, unused)).verdict, Verdict::Drop(DropReason::NoService));
+    let out = lab.send_from(A1, &ping(A1, A2));
+    assert_eq!(out.verdict, Verdict::Forward(lab.port_of(A2)));
+    assert_eq!(crate::lab::seen_icmp(&out.bytes).2, 8);
+}
+
+// D-111
+#[test]
+fn other_protocols_are_routed_but_never_translated() {
+    let mut lab = Lab::new(&[web(&[ready(A2)])]);
+    let gre = |dst: Ipv4Addr| {
+        let ip = etherparse::Ipv4Header::new(0, 64, etherparse::IpNumber(47), A1.octets(), dst.octets()).unwrap();
+        crate::lab::ip_packet(ip, &[b"payload"])
+    };
+    let (_, _, kind, code, _) = lab.send_from(A1, &gre(*at(VIP).ip())).icmp();
+    assert_eq!((kind, code), (3, 3), "the fate of an unlisted port");
+    let out = lab.send_from(A1, &gre(A2));
+    assert_eq!(out.verdict, Verdict::Forward(lab.port_of(A2)));
+    assert_eq!(&crate::lab::ip_of(&out.bytes).payload().payload, b"payload");
+}
+
+#[test]
+fn a_port_may_only_send_from_its_own_addresses() {
+    let mut lab = Lab::new(&[web(&[ready(A2)])]);
+    let spoofed = |lab: &mut Lab, from: Ipv4Addr, bytes: &[u8]| {
+        assert_eq!(lab.send_from(from, bytes).verdict, Verdict::Drop(DropReason::Spoofed));
+    };
+    spoofed(&mut lab, B1, &tcp(on(A1, 40000), at(VIP), SYN).bytes());
+    spoofed(&mut lab, B1, &tcp(on(Ipv4Addr::new(192, 0, 2, 1), 40000), at(VIP), SYN).bytes());
+    spoofed(&mut lab, B1, &ping(A1, A2));
+    // Not even into a connection of another: neither as its client nor as its endpoint.
+    let syn = lab.connect(on(A1, 40000), at(VIP));
+    spoofed(&mut lab, B1, &tcp(on(A1, 40000), at(VIP), RST).bytes());
+    spoofed(&mut lab, B1, &syn.answer(RST, b"").bytes());
+    spoofed(&mut lab, B1, &unreachable(A2, A1, &syn.bytes()));
+    assert_eq!(lab.counters().dropped(DropReason::Spoofed), 6);
+}
+
+#[test]
+fn what_nobody_owns_goes_to_the_outside_port_if_there_is_one() {
+    let mut lab = Lab::new(&[]);
+    lab.outside = Some(PortId(99));
+    lab.install();
+    let outside = on(Ipv4Addr::new(192, 0, 2, 1), 443);
+    let out = lab.send(&tcp(on(A1, 40000), outside, SYN));
+    assert_eq!(out.verdict, Verdict::Forward(PortId(99)));
+    let answer = seen(&out.bytes).answer(SYN | ACK, b"").bytes();
+    assert_eq!(seen(&lab.send_bytes(PortId(99), &answer).bytes).src, outside);
+    // Outside may not pretend to be inside.
+    let forged = tcp(on(Ipv4Addr::new(10, 244, 9, 9), 1), on(A1, 1), SYN).bytes();
+    assert_eq!(lab.send_bytes(PortId(99), &forged).verdict, Verdict::Drop(DropReason::Spoofed));
+}
+
+#[test]
+fn refusals_are_not_answered_with_refusals() {
+    let mut lab = Lab::new(&[web(&[])]);
+    let rst = lab.send(&tcp(on(A1, 40000), at(VIP), RST));
+    assert_eq!(rst.verdict, Verdict::Drop(DropReason::Unanswerable));
+    let about_nothing = unreachable(A1, Ipv4Addr::new(192, 0, 2, 1), &udp(at("192.0.2.1:5"), on(A1, 5), b"").bytes());
+    assert_eq!(lab.send_from(A1, &about_nothing).verdict, Verdict::Drop(DropReason::UnrelatedIcmp));
+    let dying = udp(on(A1, 40000), on(A2, 1), b"").ttl(1);
+    assert_eq!(lab.send(&dying).icmp().2, 11, "an ordinary packet gets a time exceeded");
+    let mut error = unreachable(A1, A2, &udp(on(A2, 5), on(A1, 5), b"").bytes());
+    error[8] = 1;
+    assert_eq!(lab.send_from(A1, &error).verdict, Verdict::Drop(DropReason::Unanswerable));
+}
+
+#[test]
+fn what_is_not_ipv4_is_dropped_and_counted() {
+    let mut lab = Lab::new(&[]);
+    let good = udp(on(A1, 1), on(A2, 2), b"hello").bytes();
+    let broken = |change: fn(&mut Vec<u8>)| {
+        let mut bytes = good.clone();
+        change(&mut bytes);
+        bytes
+    };
+    let malformed = [
+        Vec::new(),
+        vec![0x45],
+        broken(|bytes| bytes[0] = 0x55),
+        broken(|bytes| bytes[0] = 0x44),
+        broken(|bytes| bytes[0] = 0x4f),
+        broken(|bytes| bytes[3] = 19),
+        broken(|bytes| bytes[3] += 1),
+        broken(|bytes| bytes[25] = 7),
+        broken(|bytes| bytes[25] = 50),
+        broken(|bytes| bytes[9] = 6),
+    ];
+    for bytes in &malformed {
+        let out = lab.send_from(A1, bytes);
+        assert_eq!(out.verdict, Verdict::Drop(DropReason::Malformed), "{bytes:02x?}");
+    }
+    assert_eq!(lab.counters().dropped(DropReason::Malformed), 10);
+    let v6 = lab.send_from(A1, &broken(|bytes| bytes[0] = 0x60));
+    assert_eq!(v6.verdict, Verdict::Drop(DropReason::Family));
+    assert_eq!(lab.send_from(A1, &good).verdict, Verdict::Forward(lab.port_of(A2)));
+    let counters = lab.counters();
+    assert_eq!((counters.packets, counters.forwarded), (12, 1));
+    assert_eq!(counters.drops().map(|(_, count)| count).sum::<u64>(), 11);
+}
+
+#[test]
+fn bytes_behind_the_packet_are_cut_off() {
+    let mut lab = Lab::new(&[web(&[ready(A2)])]);
+    let mut bytes = tcp(on(A1, 40000), at(VIP), SYN).bytes();
+    bytes.extend_from_slice(b"behind");
+    lab.send_from(A1, &bytes).at(&lab, A2);
+}
+
+#[test]
+fn an_answer_that_does_not_fit_is_dropped() {
+    let mut lab = Lab::new(&[dns(&[])]);
+    let mut bytes = udp(on(A1, 40000), at(VIP), b"").bytes();
+    let len = bytes.len();
+    let from = lab.port_of(A1);
+    let verdict = lab.translator.handle(from, &mut PacketBuf::new(&mut bytes, len, Checksum::Full), lab.now);
+    assert_eq!(verdict, Verdict::Drop(DropReason::NoRoom));
+}
+
+#[test]
+fn without_a_table_nothing_passes() {
+    let mut translator = Translator::new(Limits::default());
+    let mut bytes = ping(A1, A2);
+    let len = bytes.len();
+    let mut buf = PacketBuf::new(&mut bytes, len, Checksum::Full);
+    let verdict = translator.handle(PortId(100), &mut buf, std::time::Instant::now());
+    assert_eq!(verdict, Verdict::Drop(DropReason::Spoofed));
+}
+
+// D-110
+#[test]
+fn a_router_takes_one_from_the_ttl_and_keeps_the_rest_of_the_header() {
+    let mut lab = Lab::new(&[web(&[ready(A2)])]);
+    let mut bytes = tcp(on(A1, 40000), at(VIP), SYN).ttl(9).bytes();
+    // DSCP and ECN, with the header checksum made to fit.
+    bytes[1] = 0xb9;
+    let header = etherparse::Ipv4Header::from_slice(&bytes).unwrap().0;
+    bytes[10..12].copy_from_slice(&header.calc_header_checksum().to_be_bytes());
+    let out = lab.send_from(A1, &bytes);
+    assert_eq!(out.at(&lab, A2).ttl, 8);
+    assert_eq!(out.bytes[1], 0xb9);
+    let dying = lab.send(&tcp(on(A1, 40000), at(VIP), ACK).ttl(1));
+    let (_, to, kind, _, quote) = dying.icmp();
+    assert_eq!((to, kind), (A1, 11));
+    assert_eq!(seen(&quote).dst, at(VIP), "the quoted packet is the one that was sent");
+}
