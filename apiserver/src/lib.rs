@@ -41,14 +41,18 @@ use axum::extract::State;
 use axum::response::Response;
 use http::Request;
 use ipnet::{IpNet, Ipv4Net};
+use jiff::Timestamp;
 use minisvc_store::{MemoryBackend, SledBackend, SledOptions, Store};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 pub use crate::attributes::Attributes;
 pub use crate::error::ApiError;
 pub use crate::identity::{AUTHENTICATED, Identity, MASTERS};
 pub use crate::node_service::{LogRequest, LogStream, NodeService, OutputStream};
 pub use crate::request_info::Verb;
+use crate::serve::{Authenticator, Ca, ServerNames};
 use crate::server::Server;
 
 /// How a server is set up.
@@ -84,6 +88,9 @@ pub enum OpenError {
     /// The objects cannot be read, or are in use.
     #[error(transparent)]
     Store(#[from] minisvc_store::OpenError),
+    /// The authority for certificates and tokens cannot be read or made.
+    #[error(transparent)]
+    Ca(#[from] serve::CaError),
     /// The thread that reads the objects did not come back.
     #[error("the stored objects could not be read")]
     Interrupted(#[from] tokio::task::JoinError),
@@ -112,6 +119,7 @@ impl ApiServer {
     /// # Errors
     /// When the stored objects cannot be read or the first objects cannot be written.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
+        let ca = open_ca(&options)?;
         let store_options = minisvc_store::Options::new(stored::parse_head, stored::volatile);
         let store = match options.state_dir.clone() {
             None => Store::open(MemoryBackend::new(), store_options)?,
@@ -120,7 +128,7 @@ impl ApiServer {
                 tokio::task::spawn_blocking(move || Store::open(SledBackend::open(&directory, SledOptions::default())?, store_options)).await??
             }
         };
-        let server = Arc::new(Server::new(store, options));
+        let server = Arc::new(Server::new(store, ca, options));
         bootstrap::run(&server).await?;
         let keeper = tokio::spawn(bootstrap::keep(Arc::clone(&server)));
         Ok(Self { server, keeper: Arc::new(Mutex::new(Some(keeper))) })
@@ -143,6 +151,34 @@ impl ApiServer {
         Router::new().fallback(answer).with_state(Arc::clone(&self.server))
     }
 
+    /// The lab's authority: kubeconfigs and client certificates come from it.
+    #[must_use]
+    pub fn ca(&self) -> &Ca {
+        &self.server.ca
+    }
+
+    /// Serves over TLS until `shutdown`; see [`serve::serve_tls`].
+    ///
+    /// # Errors
+    /// When the certificates cannot be used.
+    pub async fn serve_tls(&self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), serve::CaError> {
+        let config = self.server.ca.server_config()?;
+        serve::serve_tls(listener, self.router(), config, self.authenticator(), shutdown).await;
+        Ok(())
+    }
+
+    /// Serves on a Unix socket to root and the `allowed` uids until `shutdown`; see [`serve::serve_unix`].
+    pub async fn serve_unix(&self, listener: UnixListener, allowed: Vec<u32>, shutdown: CancellationToken) {
+        serve::serve_unix(listener, self.router(), self.authenticator(), allowed, shutdown).await;
+    }
+
+    /// Checks tokens against the ServiceAccounts that exist.
+    fn authenticator(&self) -> Authenticator {
+        let store = self.server.store.clone();
+        let find = move |namespace: &str, name: &str| server::service_account_uid(&store, namespace, name);
+        Authenticator::new(Arc::clone(self.server.ca.tokens()), Arc::new(find))
+    }
+
     /// Says who runs the pods: from now on logs can be asked for.
     pub fn set_node_service(&self, service: Arc<dyn NodeService>) {
         self.server.set_node_service(service);
@@ -158,4 +194,12 @@ impl ApiServer {
         }
         self.server.store.close().await;
     }
+}
+
+/// The authority kept beside the objects, with a certificate for every way to reach this server.
+fn open_ca(options: &Options) -> Result<Ca, serve::CaError> {
+    let directory = options.state_dir.as_ref().map(|directory| directory.join("pki"));
+    let service = options.service_cidrs.iter().filter_map(|range| range.hosts().next());
+    let names = ServerNames::new(&options.cluster_domain, service.chain([options.advertise.ip()]));
+    Ca::open(directory.as_deref(), &names, Timestamp::now())
 }

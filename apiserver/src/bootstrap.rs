@@ -1,0 +1,127 @@
+//! What exists from the start: four namespaces and the Service `kubernetes` (A-059, S-169 to S-172).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::error::ApiError;
+use crate::meta;
+use crate::registry::Resource;
+use crate::server::Server;
+use crate::write::{Part, Writer};
+
+/// How often the Service `kubernetes` is looked after (S-170).
+const PERIOD: Duration = Duration::from_secs(10);
+
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// Makes what is missing.
+pub(crate) async fn run(server: &Server) -> Result<(), ApiError> {
+    for name in NAMESPACES {
+        let namespace = json!({"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}}});
+        create(server, "", "namespaces", "", namespace).await?;
+    }
+    look_after_kubernetes(server).await
+}
+
+/// Brings back the Service `kubernetes` and its endpoints for as long as the server runs.
+pub(crate) async fn keep(server: Arc<Server>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(PERIOD) => {}
+            () = server.closing.cancelled() => return,
+        }
+        if let Err(error) = look_after_kubernetes(&server).await {
+            tracing::warn!(%error, "the Service kubernetes could not be looked after");
+        }
+    }
+}
+
+async fn look_after_kubernetes(server: &Server) -> Result<(), ApiError> {
+    let address = server.options.advertise;
+    let (ip, port) = (address.ip(), address.port());
+    create(server, "", "services", "default", kubernetes_service(server, port)).await?;
+    let labels = json!({"endpointslice.kubernetes.io/skip-mirror": "true"});
+    let endpoints = json!({
+        "metadata": {"name": "kubernetes", "labels": labels},
+        "subsets": [{"addresses": [{"ip": ip}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}],
+    });
+    ensure(server, "", "endpoints", endpoints, &["subsets"]).await?;
+    let slice = json!({
+        "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": family(ip),
+        "endpoints": [{"addresses": [ip], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+    });
+    ensure(server, "discovery.k8s.io", "endpointslices", slice, &["endpoints", "ports"]).await
+}
+
+fn family(ip: IpAddr) -> &'static str {
+    if ip.is_ipv4() { "IPv4" } else { "IPv6" }
+}
+
+fn kubernetes_service(server: &Server, port: u16) -> Value {
+    let mut spec = json!({
+        "type": "ClusterIP",
+        "sessionAffinity": "None",
+        "ipFamilyPolicy": "SingleStack",
+        "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}],
+    });
+    // The first address of the primary range (S-169).
+    if let Some(first) = server.options.service_cidrs.first().and_then(|range| range.hosts().next()) {
+        spec["clusterIP"] = json!(first);
+        spec["clusterIPs"] = json!([first]);
+    }
+    let labels = json!({"component": "apiserver", "provider": "kubernetes"});
+    json!({"metadata": {"name": "kubernetes", "labels": labels}, "spec": spec})
+}
+
+/// Creates an object unless it is there.
+async fn create(server: &Server, group: &str, plural: &str, namespace: &str, object: Value) -> Result<(), ApiError> {
+    let Some(resource) = find(server, group, plural) else { return Ok(()) };
+    if server.record(resource, namespace, meta::text(&object, "name")).is_ok() {
+        return Ok(());
+    }
+    match writer(server, resource, namespace).create(object).await {
+        Ok(_) | Err(ApiError::AlreadyExists(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Creates an object in `default`, or puts the given fields of an existing one right.
+async fn ensure(server: &Server, group: &str, plural: &str, object: Value, fields: &[&str]) -> Result<(), ApiError> {
+    let Some(resource) = find(server, group, plural) else { return Ok(()) };
+    let name = meta::text(&object, "name").to_owned();
+    if server.record(resource, "default", &name).is_err() {
+        return create(server, group, plural, "default", object).await;
+    }
+    let change = |old: &Value| {
+        let mut new = old.clone();
+        for field in fields {
+            new[*field] = object[*field].clone();
+        }
+        Ok(new)
+    };
+    writer(server, resource, "default").update(&name, &change).await.map(|_| ())
+}
+
+fn find<'a>(server: &'a Server, group: &str, plural: &str) -> Option<&'a Arc<Resource>> {
+    server.registry.find(group, "v1", plural)
+}
+
+fn writer<'a>(server: &'a Server, resource: &'a Arc<Resource>, namespace: &'a str) -> Writer<'a> {
+    Writer {
+        server,
+        resource,
+        namespace,
+        part: Part::Object,
+        subresource: "",
+        applied: false,
+        dry_run: false,
+        manager: "apiserver",
+        now: Timestamp::now(),
+    }
+}

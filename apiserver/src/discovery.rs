@@ -1,0 +1,279 @@
+//! What is served, told to clients: versions, groups, resources; aggregated and legacy.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde_json::{Map, Value, json};
+
+use crate::Options;
+use crate::error::ApiError;
+use crate::negotiate;
+use crate::registry::{Registry, Resource, Subresource, group_version};
+use crate::render::json_value;
+use crate::reviews::{self, Review};
+
+/// The version of the Kubernetes API that is served: tools choose by its minor what they send.
+pub(crate) const GIT_VERSION: &str = "v1.36.0";
+const MINOR: &str = "36";
+
+/// Verbs of every stored kind, in the order of the alphabet.
+const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+/// `/version`.
+pub(crate) fn version() -> Response {
+    json_value(
+        StatusCode::OK,
+        &json!({
+            "major": "1",
+            "minor": MINOR,
+            "gitVersion": GIT_VERSION,
+            "gitCommit": "",
+            "gitTreeState": "clean",
+            "buildDate": "1970-01-01T00:00:00Z",
+            "goVersion": "",
+            "compiler": "rustc",
+            "platform": format!("{}/{}", std::env::consts::OS, go_arch()),
+        }),
+    )
+}
+
+/// The machine in the words of clients.
+fn go_arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// `/api`.
+pub(crate) fn core_versions(registry: &Registry, headers: &HeaderMap, options: &Options) -> Response {
+    if let Some(version) = negotiate::discovery_version(headers) {
+        return aggregated(registry, version, |group| group.is_empty());
+    }
+    let address = options.advertise.to_string();
+    json_value(
+        StatusCode::OK,
+        &json!({
+            "kind": "APIVersions",
+            "versions": ["v1"],
+            "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
+        }),
+    )
+}
+
+/// `/apis`.
+pub(crate) fn groups(registry: &Registry, headers: &HeaderMap) -> Response {
+    if let Some(version) = negotiate::discovery_version(headers) {
+        return aggregated(registry, version, |group| !group.is_empty());
+    }
+    let groups: Vec<Value> = named_groups(registry).iter().map(|group| group_object(registry, group)).collect();
+    json_value(StatusCode::OK, &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
+}
+
+/// `/apis/G`.
+pub(crate) fn group(registry: &Registry, group: &str) -> Result<Response, ApiError> {
+    if !named_groups(registry).contains(&group) {
+        return Err(ApiError::UnknownPath);
+    }
+    let mut object = json!({"kind": "APIGroup", "apiVersion": "v1"});
+    if let (Some(fields), Value::Object(rest)) = (object.as_object_mut(), group_object(registry, group)) {
+        fields.extend(rest);
+    }
+    Ok(json_value(StatusCode::OK, &object))
+}
+
+/// `/api/v1`, `/apis/G/V`.
+pub(crate) fn resources(registry: &Registry, group: &str, version: &str) -> Result<Response, ApiError> {
+    let mut entries = Vec::new();
+    for resource in registry.iter().filter(|r| r.group == group && r.version == version) {
+        entries.push(legacy_entry(resource));
+        entries.extend(resource.subresources.iter().map(|sub| legacy_subresource(resource, sub)));
+    }
+    entries.extend(reviews::ALL.iter().filter(|r| r.group == group && r.version == version).map(legacy_review));
+    if entries.is_empty() {
+        return Err(ApiError::UnknownPath);
+    }
+    Ok(json_value(
+        StatusCode::OK,
+        &json!({
+            "kind": "APIResourceList",
+            "apiVersion": "v1",
+            "groupVersion": group_version(group, version),
+            "resources": entries,
+        }),
+    ))
+}
+
+/// All group-versions, the stored kinds' first.
+fn group_versions(registry: &Registry) -> Vec<(&'static str, &'static str)> {
+    let mut all = registry.group_versions();
+    for review in reviews::ALL {
+        if !all.contains(&(review.group, review.version)) {
+            all.push((review.group, review.version));
+        }
+    }
+    all
+}
+
+fn named_groups(registry: &Registry) -> Vec<&'static str> {
+    let mut groups: Vec<&'static str> = Vec::new();
+    for (group, _) in group_versions(registry) {
+        if !group.is_empty() && !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    groups
+}
+
+fn group_object(registry: &Registry, group: &str) -> Value {
+    let versions: Vec<Value> = group_versions(registry)
+        .iter()
+        .filter(|(g, _)| *g == group)
+        .map(|(g, v)| json!({"groupVersion": group_version(g, v), "version": v}))
+        .collect();
+    let preferred = versions.first().cloned();
+    json!({"name": group, "versions": versions, "preferredVersion": preferred})
+}
+
+fn legacy_entry(resource: &Resource) -> Value {
+    let mut entry = json!({
+        "name": resource.plural,
+        "singularName": resource.singular,
+        "namespaced": resource.namespaced,
+        "kind": resource.kind,
+        "verbs": VERBS,
+    });
+    add_names(&mut entry, resource);
+    entry
+}
+
+fn add_names(entry: &mut Value, resource: &Resource) {
+    if !resource.short_names.is_empty() {
+        entry["shortNames"] = json!(resource.short_names);
+    }
+    if !resource.categories.is_empty() {
+        entry["categories"] = json!(resource.categories);
+    }
+}
+
+/// Group, version and kind of what a subresource takes and gives, and its verbs.
+fn subresource_kind(
+    resource: &Resource,
+    sub: &Subresource,
+) -> (&'static str, &'static str, &'static str, &'static [&'static str]) {
+    let (group, version, kind) = (resource.group, resource.version, resource.kind);
+    match sub {
+        Subresource::Status => (group, version, kind, &["get", "patch", "update"]),
+        Subresource::Scale(_) => ("autoscaling", "v1", "Scale", &["get", "patch", "update"]),
+        Subresource::Log => (group, version, kind, &["get"]),
+        Subresource::Binding => ("", "v1", "Binding", &["create"]),
+        Subresource::Eviction => ("policy", "v1", "Eviction", &["create"]),
+        Subresource::Token => ("authentication.k8s.io", "v1", "TokenRequest", &["create"]),
+        Subresource::Finalize => (group, version, kind, &["update"]),
+    }
+}
+
+fn legacy_subresource(resource: &Resource, sub: &Subresource) -> Value {
+    let (group, version, kind, verbs) = subresource_kind(resource, sub);
+    let mut entry = json!({
+        "name": format!("{}/{}", resource.plural, sub.segment()),
+        "singularName": "",
+        "namespaced": resource.namespaced,
+        "kind": kind,
+        "verbs": verbs,
+    });
+    if (group, version) != (resource.group, resource.version) {
+        entry["group"] = json!(group);
+        entry["version"] = json!(version);
+    }
+    entry
+}
+
+fn legacy_review(review: &Review) -> Value {
+    json!({
+        "name": review.plural,
+        "singularName": review.plural.trim_end_matches('s'),
+        "namespaced": false,
+        "kind": review.kind,
+        "verbs": ["create"],
+    })
+}
+
+/// An `APIGroupDiscoveryList` of the groups that `wanted` accepts.
+fn aggregated(registry: &Registry, version: &str, wanted: impl Fn(&str) -> bool) -> Response {
+    let mut items: Vec<Value> = Vec::new();
+    let all = group_versions(registry);
+    let mut seen: Vec<&str> = Vec::new();
+    for (group, _) in &all {
+        if !wanted(group) || seen.contains(group) {
+            continue;
+        }
+        seen.push(group);
+        let versions: Vec<Value> = all
+            .iter()
+            .filter(|(g, _)| g == group)
+            .map(|(g, v)| json!({"version": v, "resources": aggregated_resources(registry, g, v), "freshness": "Current"}))
+            .collect();
+        let metadata = if group.is_empty() { json!({}) } else { json!({"name": group}) };
+        items.push(json!({"metadata": metadata, "versions": versions}));
+    }
+    let list = json!({
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+        "metadata": {},
+        "items": items,
+    });
+    let mut response = json_value(StatusCode::OK, &list).into_response();
+    // Clients decide by the answer's type which form they got.
+    let content_type = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+    if let Ok(value) = HeaderValue::from_str(&content_type) {
+        response.headers_mut().insert(header::CONTENT_TYPE, value);
+    }
+    response
+}
+
+fn aggregated_resources(registry: &Registry, group: &str, version: &str) -> Vec<Value> {
+    let stored = registry.iter().filter(|r| r.group == group && r.version == version).map(|r| aggregated_entry(r));
+    let reviews = reviews::ALL.iter().filter(|r| r.group == group && r.version == version).map(|review| {
+        json!({
+            "resource": review.plural,
+            "responseKind": response_kind(review.group, review.version, review.kind),
+            "scope": "Cluster",
+            "singularResource": review.plural.trim_end_matches('s'),
+            "verbs": ["create"],
+        })
+    });
+    stored.chain(reviews).collect()
+}
+
+fn aggregated_entry(resource: &Resource) -> Value {
+    let mut entry = json!({
+        "resource": resource.plural,
+        "responseKind": response_kind(resource.group, resource.version, resource.kind),
+        "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": resource.singular,
+        "verbs": VERBS,
+    });
+    add_names(&mut entry, resource);
+    let subresources: Vec<Value> = resource
+        .subresources
+        .iter()
+        .map(|sub| {
+            let (group, version, kind, verbs) = subresource_kind(resource, sub);
+            let response_kind = response_kind(group, version, kind);
+            json!({"subresource": sub.segment(), "responseKind": response_kind, "verbs": verbs})
+        })
+        .collect();
+    if !subresources.is_empty() {
+        entry["subresources"] = Value::Array(subresources);
+    }
+    entry
+}
+
+fn response_kind(group: &str, version: &str, kind: &str) -> Value {
+    let mut fields = Map::new();
+    for (key, text) in [("group", group), ("version", version), ("kind", kind)] {
+        fields.insert(key.to_owned(), Value::from(text));
+    }
+    Value::Object(fields)
+}

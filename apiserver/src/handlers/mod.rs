@@ -1,0 +1,196 @@
+//! From a request to an answer: who asks, may they, what for, and in which form.
+
+mod access;
+mod objects;
+mod subresources;
+mod watch;
+
+pub(crate) use access::allowed;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use jiff::Timestamp;
+
+use crate::attributes::Attributes;
+use crate::error::{ApiError, Target};
+use crate::identity::Identity;
+use crate::negotiate::Form;
+use crate::registry::{Resource, Subresource};
+use crate::render::{IncludeObject, Renderer};
+use crate::request_info::{Query, ResourcePath, Route, Verb};
+use crate::server::Server;
+use crate::{discovery, health, openapi, reviews};
+
+/// Answers any request. The identity is an extension that only the in-memory client or an authenticator sets.
+pub(crate) async fn handle(server: Arc<Server>, request: Request<Body>) -> Response {
+    let mut response = respond(server, request).await.unwrap_or_else(IntoResponse::into_response);
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+async fn respond(server: Arc<Server>, request: Request<Body>) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    let route = Route::parse(parts.uri.path());
+    match &route {
+        Route::Health(check) => return Ok(health::check(&server, check, &Query::parse(parts.uri.query()))),
+        Route::Version => return read_only(&parts).map(|()| discovery::version()),
+        _ => {}
+    }
+    let identity = parts.extensions.get::<Identity>().cloned().ok_or(ApiError::Unauthorized)?;
+    if !matches!(route, Route::Resource(_)) {
+        access::authorize_path(&identity, &parts)?;
+        return outside_of_resources(&server, &parts, &route);
+    }
+    let Route::Resource(path) = route else { return Err(ApiError::UnknownPath) };
+    if let Some(review) = reviews::find(&path) {
+        access::authorize_review(&identity, &path)?;
+        return reviews::handle(review, &identity, &parts, body).await;
+    }
+    let query = Query::parse(parts.uri.query());
+    let resource = server.registry.find(&path.group, &path.version, &path.resource).ok_or(ApiError::UnknownPath)?;
+    let verb = Verb::of(&parts.method, &path, &query);
+    let call = Call::new(&server, resource, &path, query, &parts, identity, verb)?;
+    call.dispatch(body).await
+}
+
+fn outside_of_resources(server: &Server, parts: &Parts, route: &Route) -> Result<Response, ApiError> {
+    read_only(parts)?;
+    let registry = server.registry;
+    match route {
+        Route::CoreVersions => Ok(discovery::core_versions(registry, &parts.headers, &server.options)),
+        Route::Groups => Ok(discovery::groups(registry, &parts.headers)),
+        Route::Group(group) => discovery::group(registry, group),
+        Route::GroupVersion(group, version) => discovery::resources(registry, group, version),
+        Route::OpenApi(document) => openapi::answer(&server.openapi, document),
+        Route::Health(_) | Route::Version | Route::Resource(_) | Route::Unknown => Err(ApiError::UnknownPath),
+    }
+}
+
+fn read_only(parts: &Parts) -> Result<(), ApiError> {
+    match parts.method {
+        Method::GET | Method::HEAD => Ok(()),
+        ref other => Err(ApiError::MethodNotAllowed { verb: other.to_string(), target: Box::default() }),
+    }
+}
+
+/// One authorised request about a resource.
+pub(crate) struct Call<'a> {
+    pub(crate) server: &'a Arc<Server>,
+    pub(crate) resource: &'a Arc<Resource>,
+    pub(crate) subresource: Option<&'static Subresource>,
+    pub(crate) path: &'a ResourcePath,
+    pub(crate) query: Query,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) identity: Identity,
+    pub(crate) verb: Verb,
+    pub(crate) method: &'a Method,
+    /// One clock reading for the whole request.
+    pub(crate) now: Timestamp,
+}
+
+impl<'a> Call<'a> {
+    fn new(
+        server: &'a Arc<Server>,
+        resource: &'a Arc<Resource>,
+        path: &'a ResourcePath,
+        query: Query,
+        parts: &'a Parts,
+        identity: Identity,
+        verb: Option<Verb>,
+    ) -> Result<Self, ApiError> {
+        if path.namespace.is_some() && !resource.namespaced {
+            return Err(ApiError::UnknownPath);
+        }
+        let subresource = match path.subresource.as_deref() {
+            None => None,
+            Some(segment) => Some(resource.subresource(segment).ok_or(ApiError::UnknownPath)?),
+        };
+        if !path.rest.is_empty() {
+            return Err(ApiError::UnknownPath);
+        }
+        let not_allowed = || ApiError::MethodNotAllowed {
+            verb: parts.method.to_string(),
+            target: Box::new(Target { group: resource.group, resource: resource.plural, name: String::new() }),
+        };
+        let verb = verb.ok_or_else(not_allowed)?;
+        let attributes = Attributes::Resource {
+            verb,
+            group: path.group.clone(),
+            resource: path.resource.clone(),
+            subresource: path.subresource.clone().unwrap_or_default(),
+            namespace: path.namespace.clone().unwrap_or_default(),
+            name: path.name.clone().unwrap_or_default(),
+        };
+        let target = resource.target(path.name.as_deref().unwrap_or_default());
+        access::authorize(&identity, &attributes, target)?;
+        // One object of a namespaced kind has no address without its namespace.
+        let needs_namespace = path.name.is_some() || matches!(verb, Verb::Create | Verb::DeleteCollection);
+        if resource.namespaced && path.namespace.is_none() && needs_namespace {
+            return Err(not_allowed());
+        }
+        let headers = &parts.headers;
+        let now = Timestamp::now();
+        Ok(Self { server, resource, subresource, path, query, headers, identity, verb, method: &parts.method, now })
+    }
+
+    async fn dispatch(self, body: Body) -> Result<Response, ApiError> {
+        if self.subresource.is_some() {
+            return subresources::dispatch(self, body).await;
+        }
+        match self.verb {
+            Verb::Get => objects::get(&self).await,
+            Verb::List => objects::list(&self).await,
+            Verb::Watch => watch::watch(&self).await,
+            Verb::Create => objects::create(&self, body).await,
+            Verb::Update => objects::update(&self, body).await,
+            Verb::Patch => objects::patch(&self, body).await,
+            Verb::Delete => objects::delete(&self, body).await,
+            Verb::DeleteCollection => objects::delete_collection(&self, body).await,
+            // No method is read as it.
+            Verb::Other => Err(self.not_allowed()),
+        }
+    }
+
+    /// The namespace of the URL; empty for cluster-scoped kinds.
+    pub(crate) fn namespace(&self) -> &'a str {
+        self.path.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// The object's name; `dispatch` has made sure that verbs on one object have it.
+    pub(crate) fn name(&self) -> Result<&'a str, ApiError> {
+        self.path.name.as_deref().ok_or_else(|| self.not_allowed())
+    }
+
+    pub(crate) fn not_allowed(&self) -> ApiError {
+        ApiError::MethodNotAllowed { verb: self.method.to_string(), target: Box::new(self.resource.target("")) }
+    }
+
+    /// How the answer is written; errors do not depend on it.
+    pub(crate) fn renderer(&self) -> Result<Renderer, ApiError> {
+        Ok(Renderer {
+            resource: Arc::clone(self.resource),
+            form: Form::negotiate(self.headers)?,
+            include: IncludeObject::parse(self.query.get("includeObject"))?,
+            now: self.now,
+        })
+    }
+
+    /// Who is recorded as the manager of the fields this request sets.
+    pub(crate) fn manager(&self, stated: Option<&str>) -> String {
+        if let Some(stated) = stated {
+            return stated.to_owned();
+        }
+        let agent = self.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+        let agent = agent.and_then(|agent| agent.split('/').next()).filter(|agent| !agent.is_empty());
+        let fallback = self.identity.user.rsplit(':').next().unwrap_or("unknown");
+        agent.unwrap_or(fallback).chars().take(128).collect()
+    }
+
+    pub(crate) fn created_or_ok(created: bool) -> StatusCode {
+        if created { StatusCode::CREATED } else { StatusCode::OK }
+    }
+}

@@ -1,0 +1,105 @@
+//! What all requests share: the store, the registry, the pools and who else must be asked.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use minisvc_schema::OpenApi;
+use minisvc_store::{Key, Record, Store};
+use rand::RngExt as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{ApiError, OtherCause};
+use crate::node_service::NodeService;
+use crate::registry::{Claim, PoolConfig, Pools, Registry, Resource};
+use crate::serve::Ca;
+use crate::{Options, meta, openapi, stored};
+
+/// The state behind every handler.
+pub(crate) struct Server {
+    pub(crate) store: Store,
+    pub(crate) registry: &'static Registry,
+    pub(crate) options: Options,
+    pub(crate) pools: PoolConfig,
+    /// Cancelled when the server closes: ends watches and its own tasks.
+    pub(crate) closing: CancellationToken,
+    pub(crate) openapi: OpenApi,
+    /// The lab's own authority: certificates and tokens.
+    pub(crate) ca: Ca,
+    node_service: RwLock<Option<Arc<dyn NodeService>>>,
+}
+
+impl Server {
+    pub(crate) fn new(store: Store, ca: Ca, options: Options) -> Self {
+        let pools = PoolConfig { service_cidrs: options.service_cidrs.clone(), node_ports: options.node_ports.clone() };
+        Self {
+            store,
+            registry: stored::kinds(),
+            options,
+            pools,
+            closing: CancellationToken::new(),
+            openapi: openapi::documents(stored::kinds()),
+            ca,
+            node_service: RwLock::new(None),
+        }
+    }
+
+    pub(crate) fn set_node_service(&self, service: Arc<dyn NodeService>) {
+        *self.node_service.write().unwrap_or_else(PoisonError::into_inner) = Some(service);
+    }
+
+    pub(crate) fn node_service(&self) -> Option<Arc<dyn NodeService>> {
+        self.node_service.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where an object of a kind is kept.
+    pub(crate) fn key(resource: &Resource, namespace: &str, name: &str) -> Key {
+        Key::new(resource.storage(), namespace, name)
+    }
+
+    /// The record of an object, or a 404 about it.
+    pub(crate) fn record(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Arc<Record>, ApiError> {
+        let found = self.store.get(&Self::key(resource, namespace, name));
+        found.ok_or_else(|| ApiError::NotFound(Box::new(resource.target(name))))
+    }
+
+    /// The namespace's record, provided that new objects may be created in it.
+    pub(crate) fn open_namespace(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Arc<Record>, ApiError> {
+        let Some(record) = self.store.get(&Key::new("namespaces", "", namespace)) else {
+            let target = crate::error::Target { group: "", resource: "namespaces", name: namespace.to_owned() };
+            return Err(ApiError::NotFound(Box::new(target)));
+        };
+        if meta::is_terminating(&stored::decode(&record.value)) {
+            return Err(ApiError::Forbidden {
+                target: Box::new(resource.target(name)),
+                why: format!("unable to create new content in namespace {namespace} because it is being terminated"),
+                causes: vec![OtherCause {
+                    reason: "NamespaceTerminating".to_owned(),
+                    message: format!("namespace {namespace} is being terminated"),
+                    field: "metadata.namespace".to_owned(),
+                }],
+            });
+        }
+        Ok(record)
+    }
+
+    /// Runs `with` over the pools as they are now.
+    pub(crate) fn with_pools<T>(&self, with: impl FnOnce(&Pools<'_>) -> T) -> T {
+        let taken = |claim: &Claim| self.store.get(&claim_key(claim)).is_some();
+        let random = |bound: u64| rand::rng().random_range(0..bound);
+        with(&Pools::new(&self.pools, &taken, &random))
+    }
+}
+
+/// The uid of a ServiceAccount, as long as it exists: tokens are worth no more than that.
+pub(crate) fn service_account_uid(store: &Store, namespace: &str, name: &str) -> Option<String> {
+    store.get(&Key::new("serviceaccounts", namespace, name)).map(|record| record.head.uid.clone())
+}
+
+/// Where a claim is recorded.
+pub(crate) fn claim_key(claim: &Claim) -> Key {
+    Key::new(claim.storage(), "", claim.name())
+}

@@ -1,0 +1,90 @@
+//! Creation: what the server fills in and discards, names that are generated, and the race for names and claims.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::commit::{Lost, Outcome};
+use super::{Writer, Written};
+use crate::error::ApiError;
+use crate::{meta, resources};
+
+/// How often a lost race is tried again, be it for a generated name, a claim chosen by us, or the namespace (S-115, A-049).
+const TRIES: usize = 8;
+
+/// What clients may send but not decide.
+const DISCARDED: [&str; 6] =
+    ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink"];
+
+impl Writer<'_> {
+    /// Stores a new object.
+    pub(crate) async fn create(&self, mut object: Value) -> Result<Written, ApiError> {
+        self.check_address(&mut object)?;
+        if !meta::text(&object, "resourceVersion").is_empty() {
+            return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+        }
+        meta::unset(&mut object, "resourceVersion");
+        for key in DISCARDED {
+            meta::unset(&mut object, key);
+        }
+        if self.resource.has_status
+            && let Some(fields) = object.as_object_mut()
+        {
+            fields.shift_remove("status");
+        }
+        let generate = meta::text(&object, "name").is_empty().then(|| meta::text(&object, "generateName").to_owned());
+        let generate = generate.filter(|base| !base.is_empty());
+        let mut raced = None;
+        for _ in 0..TRIES {
+            let mut attempt = object.clone();
+            if let Some(base) = &generate {
+                let name = meta::generated_name(base, |bound| rand::random_range(0..bound));
+                meta::set(&mut attempt, "name", name);
+            }
+            match self.create_once(attempt).await {
+                Ok(written) => return Ok(written),
+                Err(Lost::Failed(ApiError::AlreadyExists(target))) if generate.is_some() => {
+                    raced = Some(ApiError::AlreadyExists(target));
+                }
+                Err(Lost::Failed(error)) => return Err(error),
+                Err(Lost::Race(key)) => {
+                    raced = Some(ApiError::internal(format!("{key} was changed by others {TRIES} times in a row")));
+                }
+            }
+        }
+        Err(raced.unwrap_or_else(|| ApiError::internal("creation was not tried")))
+    }
+
+    async fn create_once(&self, mut object: Value) -> Result<Written, Lost> {
+        let name = meta::text(&object, "name").to_owned();
+        let namespace = match self.namespace {
+            "" => None,
+            namespace => Some(self.server.open_namespace(self.resource, namespace, &name).map_err(Lost::Failed)?),
+        };
+        (self.resource.default)(&mut object);
+        (self.resource.prepare)(&mut object, None);
+        self.record_manager(&mut object, None);
+        meta::set(&mut object, "uid", Uuid::new_v4().to_string());
+        meta::set(&mut object, "creationTimestamp", meta::timestamp(self.now));
+        if self.resource.has_generation {
+            meta::set(&mut object, "generation", json!(1));
+        }
+        let exists = || Lost::Failed(ApiError::AlreadyExists(Box::new(self.resource.target(&name))));
+        let key = crate::server::Server::key(self.resource, self.namespace, &name);
+        if self.server.store.get(&key).is_some() {
+            return Err(exists());
+        }
+        let plan = self.allocate(Some(&mut object), None).map_err(Lost::Failed)?;
+        let mut errors = resources::meta::validate(&object, None, self.resource.name_rule);
+        errors.extend((self.resource.validate)(&object, None));
+        if !errors.is_empty() {
+            return Err(Lost::Failed(self.resource.invalid(&name, errors)));
+        }
+        let warnings = (self.resource.warnings)(&object, None);
+        let object = self.to_stored(object);
+        match self.commit(Outcome::Created { namespace: namespace.as_deref() }, &object, &plan).await {
+            Ok(text) => Ok(Written { text, created: true, warnings }),
+            Err(Lost::Race(lost)) if lost == key => Err(exists()),
+            Err(lost) => Err(lost),
+        }
+    }
+}
