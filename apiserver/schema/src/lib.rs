@@ -13,21 +13,32 @@
 //! # Ok::<(), minisvc_schema::DecodeError>(())
 //! ```
 
+mod apply;
 mod decode;
 mod error;
+mod fields;
 pub mod json_patch;
+mod managers;
 pub mod merge;
+mod normalize;
 mod openapi;
+mod order;
 mod protobuf;
+mod quantity;
 pub mod strategic;
 mod strict;
 mod table;
 #[cfg(test)]
 mod testing;
+mod typed;
 
+pub use apply::{ApplyError, Conflict, Writer, apply, track_update};
 pub use decode::{DecodeError, Duplicate, decode_json, decode_yaml};
 pub use error::PatchError;
+pub use fields::FieldSet;
+pub use normalize::normalize;
 pub use openapi::{OpenApi, Served};
 pub use protobuf::{DecodedProtobuf, ProtobufError, decode_protobuf};
+pub use quantity::canonical_quantity;
 pub use strict::{strict_errors, type_errors, unknown_fields};
 pub use table::Kind;

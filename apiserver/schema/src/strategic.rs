@@ -2,6 +2,7 @@
 //! judge what comes out.
 
 use crate::PatchError;
+use crate::order::interleave;
 use crate::table::{Definition, Field, Kind, MergeStrategy, Type};
 use serde_json::{Map, Value};
 
@@ -284,25 +285,10 @@ fn check_order(patch: &[Value], order: &[Value], key: Option<&str>, field: &str)
     Err(PatchError::Malformed(format!("{ELEMENT_ORDER}{field} does not have the order of the patch's list")))
 }
 
-/// Sorts a merged list: elements that `order` names have that order, the others that of the live list, and where the
-/// two meet, an unnamed element goes before a named one if it did so in the live list.
+/// Sorts a merged list by the elements that `order` names; the others keep their place among their neighbours.
 fn in_order(merged: Vec<Value>, order: &[Value], live: &[Value], key: Option<&str>) -> Vec<Value> {
     let place = |list: &[Value], item: &Value| list.iter().position(|other| same(item, other, key));
-    let (mut named, mut unnamed): (Vec<_>, Vec<_>) = merged.into_iter().partition(|item| place(order, item).is_some());
-    named.sort_by_key(|item| place(order, item));
-    unnamed.sort_by_key(|item| place(live, item).unwrap_or(usize::MAX));
-    let mut result = Vec::with_capacity(named.len() + unnamed.len());
-    let mut unnamed = unnamed.into_iter().peekable();
-    for item in named {
-        if let Some(own) = place(live, &item) {
-            while let Some(earlier) = unnamed.next_if(|other| place(live, other).is_some_and(|at| at < own)) {
-                result.push(earlier);
-            }
-        }
-        result.push(item);
-    }
-    result.extend(unnamed);
-    result
+    interleave(merged, |item| place(order, item), |item| place(live, item))
 }
 
 #[cfg(test)]

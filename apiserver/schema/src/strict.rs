@@ -1,6 +1,7 @@
 //! Holds a value against its kind: fields that do not exist, values of the wrong type. It does not judge meaning.
 
 use crate::decode::Duplicate;
+use crate::quantity::canonical_quantity;
 use crate::table::{Definition, Kind, Scalar, Type};
 use base64::Engine;
 use serde_json::Value;
@@ -133,7 +134,10 @@ fn scalar_fits(scalar: Scalar, value: &Value) -> bool {
         }
         Scalar::Time | Scalar::MicroTime => value.as_str().is_some_and(|text| text.parse::<jiff::Timestamp>().is_ok()),
         Scalar::IntOrString => value.is_string() || int32(),
-        Scalar::Quantity => value.is_string() || value.is_number(),
+        Scalar::Quantity => match value {
+            Value::String(text) => canonical_quantity(text).is_some(),
+            other => other.is_number(),
+        },
         Scalar::Raw => true,
         Scalar::Fields => value.is_object(),
     }

@@ -39,6 +39,17 @@ impl Kind {
         Self::find(group, version, kind)
     }
 
+    /// The kind's `apiVersion`, such as `v1` or `apps/v1`.
+    #[must_use]
+    pub fn api_version(self) -> String {
+        match self.definition().gvk {
+            Some(("", version, _)) => version.to_owned(),
+            Some((group, version, _)) => format!("{group}/{version}"),
+            // Only kinds are handed out.
+            None => String::new(),
+        }
+    }
+
     pub(crate) fn definition(self) -> &'static Definition {
         self.0.get()
     }
@@ -266,7 +277,7 @@ fn parse_field(line: &'static str, names: &Names) -> Option<Field> {
 fn natural_ownership(ty: &Type, names: &Names) -> Ownership {
     match ty {
         Type::Object(id) if names.atomic[id.0] => Ownership::Atomic,
-        Type::Object(_) | Type::Map(_) | Type::Scalar(Scalar::Raw) => Ownership::Granular,
+        Type::Object(_) | Type::Map(_) => Ownership::Granular,
         Type::List(_) | Type::Scalar(_) => Ownership::Atomic,
     }
 }

@@ -1,0 +1,204 @@
+//! Quantities such as `500m` and `1Gi` in their canonical spelling. It does no arithmetic with them.
+
+/// Decimal suffixes with the power of ten they stand for, largest first.
+const DECIMAL: &[(&str, u32)] =
+    &[("E", 18), ("P", 15), ("T", 12), ("G", 9), ("M", 6), ("k", 3), ("", 0), ("m", 3), ("u", 6), ("n", 9)];
+
+/// Binary suffixes with the power of two they stand for, largest first.
+const BINARY: &[(&str, u32)] = &[("Ei", 60), ("Pi", 50), ("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
+
+/// One, in the billionths that values are counted in: nothing smaller is kept.
+const ONE: i128 = 1_000_000_000;
+
+/// No value is larger, whatever is written.
+const LARGEST: i128 = 9_223_372_036_854_775_807 * ONE;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Decimal,
+    Binary,
+    Exponent,
+}
+
+/// The canonical spelling of a quantity, or `None` for what is none: no fraction, and the largest suffix that needs
+/// none. What is finer than a billionth is rounded up.
+///
+/// ```
+/// use minisvc_schema::canonical_quantity;
+/// assert_eq!(canonical_quantity("0.5").as_deref(), Some("500m"));
+/// assert_eq!(canonical_quantity("2048Mi").as_deref(), Some("2Gi"));
+/// assert_eq!(canonical_quantity("much"), None);
+/// ```
+#[must_use]
+pub fn canonical_quantity(text: &str) -> Option<String> {
+    let (value, format) = parse(text.trim())?;
+    Some(render(value, format))
+}
+
+fn parse(text: &str) -> Option<(i128, Format)> {
+    let (negative, unsigned) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+    let (number, suffix) = unsigned.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
+        return None;
+    }
+    let (twos, tens, format) = scale(suffix)?;
+    let magnitude = magnitude(whole, fraction, twos, tens);
+    Some((if negative { -magnitude } else { magnitude }, format))
+}
+
+/// What a suffix multiplies with: a power of two and a power of ten.
+fn scale(suffix: &str) -> Option<(u32, i32, Format)> {
+    if let Some((_, power)) = BINARY.iter().find(|(name, _)| *name == suffix) {
+        return Some((*power, 0, Format::Binary));
+    }
+    if let Some((name, power)) = DECIMAL.iter().find(|(name, _)| *name == suffix) {
+        let power = i32::try_from(*power).ok()?;
+        return Some((0, if matches!(*name, "m" | "u" | "n") { -power } else { power }, Format::Decimal));
+    }
+    let exponent = suffix.strip_prefix(['e', 'E'])?;
+    let digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    // An exponent beyond these makes any number zero or the largest one.
+    let exponent = exponent.parse::<i32>().unwrap_or(if exponent.starts_with('-') { -1000 } else { 1000 });
+    Some((0, exponent.clamp(-1000, 1000), Format::Exponent))
+}
+
+/// The value of the digits in billionths, rounded up and at most the largest.
+fn magnitude(whole: &str, fraction: &str, twos: u32, tens: i32) -> i128 {
+    let fraction = fraction.trim_end_matches('0');
+    // As many digits as can be multiplied without overflow, which is more than can count.
+    let most = if twos > 0 { 20 } else { 30 };
+    let digits = || whole.bytes().chain(fraction.bytes()).skip_while(|b| *b == b'0');
+    let significant = digits().count();
+    let mut value: i128 = 0;
+    for digit in digits().take(most) {
+        value = value * 10 + i128::from(digit - b'0');
+    }
+    let dropped = significant.saturating_sub(most);
+    if digits().skip(most).any(|b| b != b'0') {
+        value += 1;
+    }
+    let shift = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    let power = shift(dropped).saturating_add(tens).saturating_sub(shift(fraction.len())).saturating_add(9);
+    let Some(mut value) = value.checked_mul(1 << twos) else { return LARGEST };
+    for _ in 0..power.max(0) {
+        if value == 0 || value > LARGEST {
+            break;
+        }
+        value *= 10;
+    }
+    for _ in power.min(0)..0 {
+        if value <= 1 {
+            break;
+        }
+        // Rounding up at each step is rounding up once.
+        value = (value + 9) / 10;
+    }
+    value.min(LARGEST)
+}
+
+fn render(value: i128, format: Format) -> String {
+    match format {
+        Format::Binary if value.abs() >= 1024 * ONE => {
+            // Round up to whole ones, away from nothing: a request is never made smaller.
+            let ones = value.div_euclid(ONE) + i128::from(value.rem_euclid(ONE) != 0);
+            let fits = |power: u32| ones % (1 << power) == 0;
+            match BINARY.iter().find(|(_, power)| fits(*power)) {
+                Some((suffix, power)) => format!("{}{suffix}", ones >> power),
+                None => ones.to_string(),
+            }
+        }
+        Format::Binary | Format::Decimal => decimal(value, |suffix, _| suffix.to_owned()),
+        Format::Exponent => decimal(value, |_, power| if power == 0 { String::new() } else { format!("e{power}") }),
+    }
+}
+
+fn decimal(value: i128, suffix: impl Fn(&str, i32) -> String) -> String {
+    if value == 0 {
+        return "0".to_owned();
+    }
+    // In billionths: E is 10^27 of them, n is one.
+    let mut power = 18;
+    for (name, _) in DECIMAL {
+        let unit = 10_i128.pow(u32::try_from(power + 9).unwrap_or_default());
+        if value % unit == 0 {
+            return format!("{}{}", value / unit, suffix(name, power));
+        }
+        power -= 3;
+    }
+    value.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    // A-039
+    #[test]
+    fn spellings_become_canonical() {
+        let rows = [
+            ("1", "1"),
+            ("0", "0"),
+            ("0Gi", "0"),
+            ("1000m", "1"),
+            ("1500m", "1500m"),
+            ("0.5", "500m"),
+            (".5", "500m"),
+            ("1.", "1"),
+            ("1000", "1k"),
+            ("1500000", "1500k"),
+            ("1024", "1024"),
+            ("1024Mi", "1Gi"),
+            ("1.5Gi", "1536Mi"),
+            ("512Ki", "512Ki"),
+            ("0.5Ki", "512"),
+            ("1Ki", "1Ki"),
+            ("-1", "-1"),
+            ("+3", "3"),
+            ("1e3", "1e3"),
+            ("1E3", "1e3"),
+            ("12e2", "1200"),
+            ("1e-3", "1e-3"),
+            ("1E", "1E"),
+            ("100000u", "100m"),
+            ("0.1n", "1n"),
+            ("0.0000000001", "1n"),
+            ("9999999999E", "9223372036854775807"),
+            ("1e999999999999", "9223372036854775807"),
+            ("1e-99999", "1e-9"),
+            ("00012", "12"),
+            ("1.0000000000000000000000000000000000Ei", "1Ei"),
+            ("123456789012.123456789", "123456789012123456789n"),
+        ];
+        for (text, wanted) in rows {
+            assert_eq!(canonical_quantity(text).as_deref(), Some(wanted), "{text}");
+        }
+        for text in ["", "-", ".", "1.2.3", "1 Gi", "Gi", "1gi", "1Kb", "1e", "1e+", "e3", "0x10", "1e3m", "--1", "é"]
+        {
+            assert_eq!(canonical_quantity(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_spellings_stay(text in "[+-]?[0-9]{0,20}\\.?[0-9]{0,12}(|n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|e[0-9]{1,2}|e-[0-9])") {
+            if let Some(canonical) = canonical_quantity(&text) {
+                prop_assert_eq!(canonical_quantity(&canonical), Some(canonical));
+            }
+        }
+
+        #[test]
+        fn arbitrary_text_never_panics(text in "\\PC{0,20}") {
+            let _ = canonical_quantity(&text);
+        }
+    }
+}
