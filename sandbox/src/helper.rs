@@ -73,7 +73,7 @@ fn serve(socket: &OwnedFd) -> io::Result<()> {
         match make_agent(&spec) {
             Ok((agent, pidfd)) => fds::send(socket.as_fd(), &encode(&Made::Agent)?, &[agent.as_fd(), pidfd.as_fd()])?,
             Err(error) => {
-                let failed = Made::Failed(SandboxError::refused("make a namespace", error));
+                let failed = Made::Failed(SandboxError::refused(not_made(&error), error));
                 fds::send(socket.as_fd(), &encode(&failed)?, &[])?;
             }
         }
@@ -87,6 +87,14 @@ fn make_agent(spec: &NamespaceSpec) -> io::Result<(OwnedFd, OwnedFd)> {
     match sys::fork_with(OWN)? {
         ForkResult::Child => agent::run(theirs, spec),
         ForkResult::Parent { child } => Ok((ours, sys::pidfd_open(child)?)),
+    }
+}
+
+/// "No space left on device" is how the kernel says that one of its limits is reached.
+fn not_made(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::ENOSPC) => "make a namespace (a limit in /proc/sys/user is reached)",
+        _ => "make a namespace",
     }
 }
 

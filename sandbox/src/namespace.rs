@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,7 @@ use tokio::task::AbortHandle;
 
 use crate::error::{SandboxError, SpawnError};
 use crate::fds::{FdSocket, MESSAGE_LIMIT, watch_fd};
-use crate::protocol::{Answer, Notice, OsText, Request, RequestBody, SpawnRequest, decode, encode};
+use crate::protocol::{Answer, Notice, OsText, Reflection, Request, RequestBody, SpawnRequest, decode, encode};
 use crate::spec::{ExitStatus, ProcessId, ProcessSpec, SocketKind, TunSpec};
 use crate::sys;
 
@@ -103,6 +104,27 @@ impl Namespace {
     /// [`SandboxError::TunNode`] if `/dev/net/tun` cannot be opened, else [`SandboxError::Refused`] or [`SandboxError::Gone`].
     pub async fn open_tun(&self, spec: TunSpec) -> Result<OwnedFd, SandboxError> {
         self.descriptor(RequestBody::OpenTun(spec)).await
+    }
+
+    /// Makes packets from inside to these ports of `address`, which is the namespace's own, leave through the interface instead
+    /// of staying: so a process on a node reaches the node's nodePorts, which are not served by the node itself.
+    ///
+    /// # Errors
+    /// [`SandboxError::Refused`] if there is no such interface, else [`SandboxError::Gone`].
+    pub async fn reflect_ports(
+        &self,
+        interface: &str,
+        address: IpAddr,
+        ports: RangeInclusive<u16>,
+    ) -> Result<(), SandboxError> {
+        let (first, last) = ports.into_inner();
+        let reflection = Reflection { interface: interface.to_owned(), address, first, last };
+        let reply = self.handle.shared.request(RequestBody::ReflectPorts(reflection), &[]).await?;
+        match reply.answer {
+            Answer::Done => Ok(()),
+            Answer::Failed(error) => Err(error),
+            _ => Err(SandboxError::Gone),
+        }
     }
 
     /// A new non-blocking socket of the namespace's network, not yet bound, listening or connected.

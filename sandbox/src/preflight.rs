@@ -116,8 +116,8 @@ fn parse(report: &[u8]) -> Option<Failure> {
 /// Does what the helper does, and reports a failure as the step's number and the error number.
 fn attempt(root: bool, maps: &[(&str, String); 3], report: RawFd) -> ! {
     let own = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    // SAFETY, for all of it: system calls with numbers, with strings that end with a zero, or with lengths of live slices. Each is
-    // async-signal-safe, which a child of a process with threads needs.
+    // SAFETY: all of it is system calls with numbers, with strings that end with a zero, or with lengths of live slices. Each is
+    // async-signal-safe, which is what the child of a process with threads is limited to.
     unsafe {
         let mut rootless = !root;
         if root && libc::unshare(own) != 0 {

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::net::IpAddr;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -45,9 +46,19 @@ pub(crate) struct Request {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum RequestBody {
     OpenTun(TunSpec),
+    ReflectPorts(Reflection),
     Socket(SocketKind),
     Spawn(SpawnRequest),
     Signal { process: u64, signal: i32 },
+}
+
+/// A range of ports, both ends included, of an own address that is to leave through an interface.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Reflection {
+    pub(crate) interface: String,
+    pub(crate) address: IpAddr,
+    pub(crate) first: u16,
+    pub(crate) last: u16,
 }
 
 /// A `ProcessSpec` without its descriptors: those travel beside it, in the order stdin, stdout, stderr, as far as given.

@@ -3,6 +3,7 @@
 mod mounts;
 mod net;
 mod process;
+mod rules;
 mod serve;
 mod spawn;
 

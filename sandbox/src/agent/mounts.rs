@@ -151,11 +151,12 @@ impl Tree {
         let site = Path::new("/").join(&site.ok_or(Errno::ENOENT)?.name);
         let like = fs::metadata("/")?;
         let root = descriptor_path(root);
+        // What cannot be opened is looked up later by its name, and found unusable once more.
         let opened = entries.iter().map(|entry| match entry.kind {
-            Kind::Link => Ok(None),
-            Kind::Directory | Kind::Other => open_path(&root.join(&entry.name)).map(Some),
+            Kind::Link => None,
+            Kind::Directory | Kind::Other => open_path(&root.join(&entry.name)).ok(),
         });
-        let opened: Vec<Option<OwnedFd>> = opened.collect::<io::Result<_>>()?;
+        let opened: Vec<Option<OwnedFd>> = opened.collect();
         self.mount_tmpfs(&site, "mode=0755")?;
         // Else it would be copied into itself, with what it is mounted on.
         mount(NONE, &site, NONE, MsFlags::MS_UNBINDABLE, NONE)?;
@@ -271,14 +272,20 @@ fn show(source: &Path, entry: &Entry, directory: &Path) -> io::Result<()> {
         Kind::Other => File::create_new(&target).and_then(|_| bind_tree(source, &target)),
     };
     match result {
-        // Gone since it was listed: what was made for it must not stay.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match entry.kind {
+        Err(error) if is_unusable(&error) => match entry.kind {
             Kind::Link => Ok(()),
             Kind::Directory => fs::remove_dir(&target),
             Kind::Other => fs::remove_file(&target),
         },
         result => result,
     }
+}
+
+/// Gone since it was listed, or a broken mount (a FUSE server that died, a stale NFS handle): of no use on the host either, and
+/// no reason to stop a container.
+fn is_unusable(error: &io::Error) -> bool {
+    use nix::libc::{EACCES, ENOENT, ENOTCONN, ESTALE};
+    matches!(error.raw_os_error(), Some(EACCES | ENOENT | ENOTCONN | ESTALE))
 }
 
 /// Owner and mode as the directory that it stands for; the owner only where that is possible.

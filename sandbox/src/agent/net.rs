@@ -332,13 +332,18 @@ fn control_socket(family: AddressFamily) -> Result<OwnedFd, SandboxError> {
 }
 
 fn up() -> libc::c_short {
-    const { assert!(libc::IFF_UP | libc::IFF_RUNNING < 0x7fff) };
-    (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short
+    const UP: libc::c_int = libc::IFF_UP | libc::IFF_RUNNING;
+    const { assert!(UP <= libc::c_short::MAX as libc::c_int) };
+    #[expect(clippy::cast_possible_truncation, reason = "the line above proves that it fits")]
+    const SHORT: libc::c_short = UP as libc::c_short;
+    SHORT
 }
 
 fn socket_address(address: Ipv4Addr) -> libc::sockaddr_in {
+    #[expect(clippy::cast_possible_truncation, reason = "AF_INET is 2")]
+    const FAMILY: libc::sa_family_t = libc::AF_INET as libc::sa_family_t;
     libc::sockaddr_in {
-        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_family: FAMILY,
         sin_port: 0,
         sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.octets()) },
         sin_zero: [0; 8],

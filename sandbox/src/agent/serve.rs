@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 
 use crate::agent::net;
 use crate::agent::process::{Running, Starting, kill_all_in};
+use crate::agent::rules;
 use crate::agent::spawn;
 use crate::error::{SandboxError, SpawnError};
 use crate::fds;
@@ -110,6 +111,10 @@ impl Agent {
     fn handle(&mut self, id: u64, body: RequestBody, fds: Vec<OwnedFd>) -> io::Result<()> {
         let described = match body {
             RequestBody::OpenTun(spec) => net::open_tun(&spec),
+            RequestBody::ReflectPorts(wanted) => {
+                let answer = rules::reflect(&wanted).map_or_else(Answer::Failed, |()| Answer::Done);
+                return self.answer(id, answer, &[]);
+            }
             RequestBody::Socket(kind) => net::open_socket(kind),
             RequestBody::Spawn(request) => {
                 return match self.start(id, &request, fds) {

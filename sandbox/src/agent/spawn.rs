@@ -37,7 +37,7 @@ pub(super) struct Started {
 /// when the program runs.
 pub(super) fn start(request: &SpawnRequest, fds: Vec<OwnedFd>, space: Option<&OwnedFd>) -> Result<Started, SpawnError> {
     let fork_failed = |error: io::Error| SpawnError::from(SandboxError::refused("start another process", error));
-    let ran_as_requested = request.user.as_ref().is_none_or(|user| may_become(user));
+    let ran_as_requested = request.user.as_ref().is_none_or(may_become);
     let (ours, theirs) = fds::pair().map_err(fork_failed)?;
     match sys::fork().map_err(fork_failed)? {
         ForkResult::Parent { child } => Ok(Started { pid: child, channel: ours, ran_as_requested }),
@@ -84,10 +84,9 @@ fn become_program(
 ) -> Result<Infallible, Failed> {
     let prepared = prepare(request, fds, space, &channel);
     // From here on the only descriptor above 2 is the channel.
-    let channel = match sys::close_all_but(channel) {
-        Ok(channel) => channel,
+    let Ok(channel) = sys::close_all_but(channel) else {
         // Without the channel the agent sees a process that ended at once with code 127.
-        Err(_) => std::process::exit(127),
+        std::process::exit(127)
     };
     let result = prepared.and_then(|()| finish(request, change_user));
     result.map_err(|error| Failed { channel, error })
@@ -151,7 +150,7 @@ fn finish(request: &SpawnRequest, change_user: bool) -> Result<Infallible, Spawn
     if let (Some(user), true) = (&request.user, change_user) {
         become_user(user)?;
     }
-    let cwd = request.cwd.as_ref().map_or(Path::new("/"), |cwd| Path::new(cwd));
+    let cwd = request.cwd.as_ref().map_or_else(|| Path::new("/"), Path::new);
     chdir(cwd)
         .map_err(|error| SpawnError::WorkingDirectory { path: cwd.display().to_string(), source: error.into() })?;
     execute(&request.argv, &request.env)
@@ -201,8 +200,11 @@ fn candidates(program: &OsStr, env: &[(OsText, OsText)]) -> Vec<OsString> {
         return vec![program.to_owned()];
     }
     // The last of several wins, as it does for the program that looks it up later.
-    let path =
-        env.iter().rev().find(|(name, _)| name.0 == "PATH").map_or(OsStr::new(DEFAULT_PATH), |(_, path)| &path.0);
+    let path = env
+        .iter()
+        .rev()
+        .find(|(name, _)| name.0 == "PATH")
+        .map_or_else(|| OsStr::new(DEFAULT_PATH), |(_, path)| &path.0);
     let directories = path.as_bytes().split(|byte| *byte == b':');
     let join = |directory: &[u8]| {
         // An empty element means the working directory.

@@ -57,6 +57,7 @@ const CHECKS: &[Check] = checks![
     network::test_offload_prepends_a_header,
     network::test_ipv6_is_there_if_asked_for,
     network::test_impossible_interfaces_are_refused,
+    network::test_reflected_ports_of_an_own_address_leave,
     network::test_kernel_settings_suit_pods,
     death::test_removing_a_namespace_kills_daemons_too,
     death::test_killing_the_helper_kills_the_lab,
@@ -66,6 +67,7 @@ const CHECKS: &[Check] = checks![
     death::test_nothing_is_left_of_a_lab_of_many_namespaces,
     death::test_a_helper_that_is_none_is_reported,
     rootless::test_this_machine_lacks_nothing,
+    rootless::test_what_this_machine_lacks_is_explained,
     rootless::test_everything_holds_without_root,
 ];
 

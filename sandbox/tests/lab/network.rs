@@ -196,3 +196,34 @@ pub(crate) async fn test_kernel_settings_suit_pods() {
     assert!((bounds[0]..=bounds[1]).contains(&nix::unistd::getegid().as_raw()), "{range}");
     assert!(pod.socket(SocketKind::Udp4).await.is_ok());
 }
+
+pub(crate) async fn test_reflected_ports_of_an_own_address_leave() {
+    let lab = lab().await;
+    let node = pod(&lab).await;
+    let tun = watch_fd(node.open_tun(TunSpec::eth0(IpAddr::V4(POD))).await.unwrap()).unwrap();
+    // The second range must not disturb the first.
+    for ports in [30000..=30100, 30101..=32767] {
+        node.reflect_ports("eth0", IpAddr::V4(POD), ports).await.unwrap();
+    }
+    let socket = udp(&node, 5353).await;
+    for port in [30000, 30100, 30101, 32767] {
+        socket.send_to(b"question", (POD, port)).await.unwrap();
+        let packet = read(&tun).await;
+        assert_eq!((&packet[12..16], &packet[16..20]), (&POD.octets()[..], &POD.octets()[..]));
+        assert_eq!(u16::from_be_bytes([packet[22], packet[23]]), port);
+        nix::unistd::write(tun.get_ref().as_fd(), &datagram((POD, port), (POD, 5353), b"answer")).unwrap();
+        let mut heard = [0; 64];
+        let (length, from) = timeout(PATIENCE, socket.recv_from(&mut heard)).await.expect("no answer").unwrap();
+        assert_eq!((&heard[..length], from), (&b"answer"[..], SocketAddr::from((POD, port))));
+    }
+    // Other ports and other addresses stay inside.
+    for (address, port) in [(POD, 29999), (POD, 32768), (Ipv4Addr::LOCALHOST, 30000)] {
+        let address = SocketAddr::from((address, port));
+        let listener = node.listen_tcp(address).await.unwrap();
+        let client = timeout(PATIENCE, node.connect_tcp(address)).await.expect("it left").unwrap();
+        assert_eq!(client.peer_addr().unwrap(), address);
+        drop(listener);
+    }
+    let missing = node.reflect_ports("eth7", IpAddr::V4(POD), 1..=2).await.unwrap_err();
+    assert!(matches!(missing, SandboxError::Refused { .. }), "{missing}");
+}

@@ -15,6 +15,9 @@ pub(crate) fn run(args: &[String]) -> Option<ExitCode> {
         ["__sandbox", ..] => helper_main(),
         ["__connect", path] => Some(connect(path)),
         ["__hold-lab", marker] => Some(hold_lab(marker)),
+        ["__problems", "closed-tun"] => rootless::problems_with_a_closed_tun(),
+        ["__problems", "as-we-are"] => Some(rootless::print_problems()),
+        ["__problems", "no-user-namespaces"] => Some(rootless::problems_without_user_namespaces()),
         ["__without-root", program] => rootless::become_nobody(program),
         _ => None,
     }
