@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount,
 };
@@ -26,6 +27,7 @@ pub(crate) struct Caches {
     pub(crate) sets: Arc<Cache<ReplicaSet>>,
     pub(crate) replication_controllers: Arc<Cache<ReplicationController>>,
     pub(crate) deployments: Arc<Cache<Deployment>>,
+    pub(crate) leases: Arc<Cache<Lease>>,
     pub(crate) accounts: Arc<Cache<ServiceAccount>>,
     /// Only those named `kube-root-ca.crt`.
     pub(crate) root_certificates: Arc<Cache<ConfigMap>>,
@@ -46,6 +48,7 @@ impl Caches {
             sets: Cache::new(),
             replication_controllers: Cache::new(),
             deployments: Cache::new(),
+            leases: Cache::new(),
             accounts: Cache::new(),
             root_certificates: Cache::new(),
         }
@@ -70,6 +73,7 @@ impl Caches {
         starter.start(&self.sets, all());
         starter.start(&self.replication_controllers, all());
         starter.start(&self.deployments, all());
+        starter.start(&self.leases, all());
         starter.start(&self.accounts, all());
         let named = all().fields(&format!("metadata.name={ROOT_CERTIFICATES}"));
         starter.start(&self.root_certificates, named);
@@ -86,6 +90,7 @@ impl Caches {
         self.sets.synced().await;
         self.replication_controllers.synced().await;
         self.deployments.synced().await;
+        self.leases.synced().await;
         self.accounts.synced().await;
         self.root_certificates.synced().await;
     }

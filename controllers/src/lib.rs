@@ -17,7 +17,9 @@ mod events;
 mod fixtures;
 mod gc;
 mod membership;
+mod mirroring;
 mod namespaces;
+mod nodes;
 mod owners;
 mod pods;
 mod queue;
@@ -25,10 +27,12 @@ mod replicaset;
 mod scheduler;
 mod selector;
 mod served;
+mod taints;
 mod trigger;
 mod worker;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::ReplicationController;
@@ -41,11 +45,19 @@ use crate::served::Kind;
 use crate::worker::Reconciler;
 
 /// What the controllers need to know besides what the API tells.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The certificates that API clients in pods are to trust, PEM: content of the ConfigMap `kube-root-ca.crt` of
     /// each namespace.
     pub root_certificates: String,
+    /// How long a node may let its Lease in `kube-node-lease` go without renewal before it counts as lost (P-118).
+    pub node_grace: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { root_certificates: String::new(), node_grace: Duration::from_secs(50) }
+    }
 }
 
 /// Keys of one controller worked on at once. Writes wait for the store's sync, so a few overlap well; more only queue.
@@ -71,6 +83,9 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     let scheduler = scheduler::wire(client.clone(), &caches, &recorder);
     let accounts = accounts::wire(client.clone(), &caches, options.root_certificates);
     let namespaces = namespaces::wire(client.clone(), &caches, kinds.clone());
+    let nodes = nodes::wire(client.clone(), &caches, &recorder, options.node_grace);
+    let orphans = nodes::wire_orphans(client.clone(), &caches);
+    let mirrors = mirroring::wire(client.clone(), &caches, &recorder);
     let collector = gc::wire(client.clone(), kinds.clone());
 
     // Handlers first, watches second: no change goes unheard.
@@ -96,6 +111,9 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     start.start(scheduler, 1);
     start.start(accounts, WORKERS);
     start.start(namespaces, WORKERS);
+    start.start(nodes, WORKERS);
+    start.start(orphans, 1);
+    start.start(mirrors, WORKERS);
     start.start(collector, WORKERS);
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {

@@ -1,8 +1,10 @@
 //! EndpointSlices for every Service with a selector (S-186 to S-211).
 
 mod apply;
-mod desired;
+pub(crate) mod desired;
 mod pack;
-mod plan;
+mod parent;
+pub(crate) mod plan;
+pub(crate) mod write;
 
 pub(crate) use apply::wire;

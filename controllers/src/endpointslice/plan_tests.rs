@@ -1,7 +1,9 @@
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 
 use super::super::desired::{NodeInfo, desired};
+use super::super::parent::{MANAGER, parent};
 use super::*;
+use crate::endpoint_facts::HEADLESS;
 use crate::fixtures::{pod, service};
 
 fn pods(count: usize) -> Vec<Pod> {
@@ -11,7 +13,7 @@ fn pods(count: usize) -> Vec<Pod> {
 
 fn run(service: &Service, pods: &[Pod], slices: &[EndpointSlice]) -> Changes {
     let slices: Vec<_> = slices.iter().cloned().map(Arc::new).collect();
-    plan(service, &desired(service, pods, |_| Some(NodeInfo::default())), &slices, None)
+    plan(&parent(service), &desired(service, pods, |_| Some(NodeInfo::default())), &slices, None)
 }
 
 /// What the server would hold after `changes`.
@@ -124,15 +126,15 @@ fn the_trigger_time_is_written_with_a_change_and_never_alone() {
     let service = service("web");
     let when = Some(Timestamp::new(1_700_000_000, 5_000).unwrap());
     let all = desired(&service, &pods(1), |_| Some(NodeInfo::default()));
-    let slices = stored(plan(&service, &all, &[], when));
+    let slices = stored(plan(&parent(&service), &all, &[], when));
     let annotation =
         |slice: &EndpointSlice| slice.metadata.annotations.as_ref().unwrap().get(trigger::ANNOTATION).cloned();
     assert_eq!(annotation(&slices[0]).as_deref(), Some("2023-11-14T22:13:20.000005Z"));
     let later = Some(Timestamp::new(1_700_000_009, 0).unwrap());
     let held: Vec<_> = slices.iter().cloned().map(Arc::new).collect();
-    assert_eq!(plan(&service, &all, &held, later), Changes::default());
+    assert_eq!(plan(&parent(&service), &all, &held, later), Changes::default());
     let more = desired(&service, &pods(2), |_| Some(NodeInfo::default()));
-    assert_eq!(annotation(&plan(&service, &more, &held, None).update[0]), None);
+    assert_eq!(annotation(&plan(&parent(&service), &more, &held, None).update[0]), None);
 }
 
 // S-203

@@ -1,8 +1,9 @@
 //! What a pod demands of a node, term by term. Pure.
 
-use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Taint};
 
 use crate::selector::Labels;
+use crate::taints::tolerates;
 
 /// `spec.nodeSelector` and required node affinity.
 pub(crate) fn selects_node(pod: &Pod, node: &Node) -> bool {
@@ -59,18 +60,6 @@ pub(crate) fn untolerated<'a>(pod: &Pod, node: &'a Node) -> Option<&'a Taint> {
         .iter()
         .filter(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"))
         .find(|taint| !tolerations.iter().any(|toleration| tolerates(toleration, taint)))
-}
-
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    if set(&toleration.effect).is_some_and(|effect| effect != taint.effect) {
-        return false;
-    }
-    let key = set(&toleration.key);
-    match toleration.operator.as_deref() {
-        Some("Exists") => key.is_none_or(|key| key == taint.key),
-        _ => key.is_some_and(|key| key == taint.key) && set(&toleration.value) == set(&taint.value),
-    }
 }
 
 /// Whether the node takes new pods: Ready, and not cordoned unless that is tolerated.

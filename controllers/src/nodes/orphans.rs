@@ -1,0 +1,85 @@
+//! Removes pods that nobody else would (P-058): the node that should confirm their end does not exist.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{DeleteParams, Preconditions};
+use kube::{Api, Client};
+
+use super::judge::is_orphan;
+use crate::cache::{Cache, Key};
+use crate::caches::Caches;
+use crate::error::{Error, is_status};
+use crate::pods;
+use crate::queue::{Backoff, Queue, Reason};
+use crate::worker::{Next, Reconciler};
+
+const BACKOFF: Backoff = Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(60), retries: 100 };
+
+/// How long a node may be missing before its pods are given up: it may only be registering anew.
+const QUARANTINE: Duration = Duration::from_secs(40);
+
+/// The controller; keys are pods.
+pub(crate) struct Orphans {
+    client: Client,
+    nodes: Arc<Cache<Node>>,
+    pods: Arc<Cache<Pod>>,
+    queue: Arc<Queue<Key>>,
+}
+
+/// Makes the controller and has the caches feed its queue.
+pub(crate) fn wire(client: Client, caches: &Caches) -> Arc<Orphans> {
+    let queue = Arc::new(Queue::new(BACKOFF));
+    let (nodes, to) = (caches.nodes.clone(), queue.clone());
+    caches.pods.on_change(move |change| {
+        let Some(pod) = change.after else { return };
+        if is_orphan(pod, |_| true) {
+            to.add(Key::of(&pod.metadata), "a pod is to go and has no node");
+        } else if is_orphan(pod, |node| nodes.get(&Key::new("", node)).is_some()) {
+            to.add_after(Key::of(&pod.metadata), QUARANTINE, "its node does not exist");
+        }
+    });
+    let (pods, to) = (caches.pods.clone(), queue.clone());
+    caches.nodes.on_change(move |change| {
+        let (Some(node), None) = (change.before, change.after) else { return };
+        for pod in pods.all().iter().filter(|pod| pods::node_name(pod) == node.metadata.name.as_deref()) {
+            to.add_after(Key::of(&pod.metadata), QUARANTINE, "its node is gone");
+        }
+    });
+    Arc::new(Orphans { client, nodes: caches.nodes.clone(), pods: caches.pods.clone(), queue })
+}
+
+impl Reconciler for Orphans {
+    const NAME: &'static str = "pod-garbage";
+    type Key = Key;
+
+    fn queue(&self) -> &Queue<Key> {
+        &self.queue
+    }
+
+    fn add_all(&self, reason: Reason) {
+        for pod in self.pods.all() {
+            if is_orphan(&pod, |node| self.nodes.get(&Key::new("", node)).is_some()) {
+                self.queue.add_after(Key::of(&pod.metadata), QUARANTINE, reason);
+            }
+        }
+    }
+
+    async fn reconcile(&self, key: &Key) -> Result<Next, Error> {
+        let Some(pod) = self.pods.get(key) else { return Ok(Next::Wait) };
+        if !is_orphan(&pod, |node| self.nodes.get(&Key::new("", node)).is_some()) {
+            return Ok(Next::Wait);
+        }
+        let params = DeleteParams::background()
+            .grace_period(0)
+            .preconditions(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None });
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
+        match api.delete(&key.name, &params).await {
+            Ok(_) => {}
+            Err(source) if is_status(&source, 404) || is_status(&source, 409) => {}
+            Err(source) => return Err(Error::api("removing a pod without a node")(source)),
+        }
+        Ok(Next::Wait)
+    }
+}
