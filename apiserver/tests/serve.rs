@@ -1,5 +1,7 @@
 //! The sockets over loopback, from the outside: TLS, credentials, the Unix socket, and how it all ends.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};

@@ -1,5 +1,7 @@
 //! What every backend must do, run against each of them.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
+
 mod common;
 
 use std::time::Duration;

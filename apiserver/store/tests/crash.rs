@@ -3,6 +3,8 @@
 //! The child is this binary again. When it starts it reports everything it finds, then writes and reports each
 //! transaction before and after. So every life is the check of the one before, and no life ends cleanly.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};

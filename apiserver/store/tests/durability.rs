@@ -1,5 +1,7 @@
 //! What is promised about the disk: locks, formats, damaged files, full disks, and the order of sync and answer.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
+
 mod common;
 
 use std::fs::{self, File};

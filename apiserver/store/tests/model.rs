@@ -1,5 +1,7 @@
 //! Random transactions against the store and against a model of it that is too simple to be wrong.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
+
 mod common;
 
 use std::collections::BTreeMap;
