@@ -35,7 +35,7 @@ fn fields(answer: &Answer) -> Vec<String> {
     causes.iter().map(|cause| cause["field"].as_str().unwrap().to_owned()).collect()
 }
 
-// A-062, P-012, P-022, P-076
+// A-062, P-022, P-076
 #[tokio::test]
 async fn a_new_pod_is_pending_complete_and_has_a_token() {
     let server = server().await;

@@ -177,7 +177,7 @@ async fn generated_names_obey_the_name_rule() {
     assert_eq!(causes(&bad), [("metadata.name".to_owned(), "FieldValueInvalid".to_owned())]);
 }
 
-// S-012, S-031
+// S-012
 #[tokio::test]
 async fn the_last_selector_key_can_be_taken_away() {
     let server = server().await;
@@ -439,7 +439,7 @@ async fn a_cluster_of_two_families_gives_two_addresses() {
     assert_eq!(single["spec"]["ipFamilies"], json!(["IPv4"]));
 }
 
-// S-113
+// S-104, S-117
 #[tokio::test]
 async fn a_restart_remembers_what_is_taken() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! Deployment: ReplicaSets that succeed each other (P-096).
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::check::Errors;
 use super::json::{at, child, has, integer, set_default, set_default_text, text};
@@ -132,6 +132,8 @@ fn row(object: &Value, now: jiff::Timestamp) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn deployment(change: Value) -> Value {

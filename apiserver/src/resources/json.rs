@@ -97,7 +97,7 @@ pub(super) fn child<'a>(value: &'a mut Value, key: &str) -> Option<&'a mut Value
     if entry.is_null() {
         *entry = Value::Object(Map::new());
     }
-    Some(entry)
+    entry.is_object().then_some(entry)
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ mod deployment;
 mod endpoints;
 mod endpointslice;
 mod event;
+#[cfg(test)]
+mod every_kind_tests;
 mod json;
 mod lease;
 pub(crate) mod meta;

@@ -62,7 +62,7 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
             set(new, "status", json!({"phase": "Active"}));
             let Some(spec) = child(new, "spec") else { return };
             set_default(spec, "finalizers", json!([]));
-            if let Some(finalizers) = spec["finalizers"].as_array_mut()
+            if let Some(finalizers) = spec.get_mut("finalizers").and_then(Value::as_array_mut)
                 && !finalizers.contains(&json!("kubernetes"))
             {
                 finalizers.push(json!("kubernetes"));

@@ -167,7 +167,7 @@ mod tests {
         json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
     }
 
-    // A-062, P-012, P-022
+    // A-062, P-022
     #[test]
     fn a_new_pod_is_pending_and_has_an_account() {
         let pod = created(minimal());

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::json::{child, list, list_mut, set_default, text};
+use super::super::json::{list, list_mut, set_default, text};
 
 /// Where clients inside pods look.
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -31,23 +31,18 @@ pub(super) fn inject(spec: &mut Value) {
                 continue;
             }
             set_default(container, "volumeMounts", json!([]));
-            if let Some(mounts) = container["volumeMounts"].as_array_mut() {
+            if let Some(mounts) = container.get_mut("volumeMounts").and_then(Value::as_array_mut) {
                 mounts.push(json!({"name": name, "readOnly": true, "mountPath": MOUNT_PATH}));
                 mounted = true;
             }
         }
     }
-    if mounted
-        && existing(spec).is_none()
-        && let Some(Value::Array(volumes)) = volumes(spec)
-    {
-        volumes.push(volume(&name));
+    if mounted && existing(spec).is_none() {
+        set_default(spec, "volumes", json!([]));
+        if let Some(volumes) = spec.get_mut("volumes").and_then(Value::as_array_mut) {
+            volumes.push(volume(&name));
+        }
     }
-}
-
-fn volumes(spec: &mut Value) -> Option<&mut Value> {
-    set_default(spec, "volumes", json!([]));
-    child(spec, "volumes")
 }
 
 /// The volume a copied pod brings along.

@@ -1,6 +1,9 @@
 //! Allocation against a pool that is a plain set.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
 
 use super::super::{carry, defaulting, validation};
 use super::*;
@@ -309,7 +312,7 @@ fn a_dry_run_takes_nothing() {
     assert_eq!(cluster.holds(), before);
 }
 
-// S-103, S-151
+// S-103
 #[test]
 fn headless_services_take_no_address() {
     let cluster = Cluster::single();
@@ -339,4 +342,76 @@ fn an_address_never_changes() {
     let error = message(cluster.write(json!({"clusterIP": "10.96.0.9", "ports": [{"port": 80}]}), Some(&service)));
     assert!(error.contains("spec.clusterIPs[0]") && error.contains("may not change once set"), "{error}");
     assert_eq!(cluster.holds(), ["10.96.0.17"]);
+}
+
+/// One step of somebody's life with Services.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Create or update the Service of this number.
+    Write(usize, Value),
+    Delete(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let address = prop_oneof![Just(Value::Null), (1_u8..14).prop_map(|last| json!(format!("10.96.0.{last}")))];
+    let number = || prop_oneof![2 => Just(Value::Null), 1 => (30000_i64..30006).prop_map(Value::from)];
+    let port = |name: &'static str, protocol: &'static str| {
+        number().prop_map(move |node| json!({"name": name, "port": 53, "protocol": protocol, "nodePort": node}))
+    };
+    let kinds = prop::sample::select(&["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"][..]);
+    let policies = prop::sample::select(&["SingleStack", "PreferDualStack"][..]);
+    let spec = (kinds, address, port("t", "TCP"), port("u", "UDP"), any::<bool>(), policies, any::<bool>()).prop_map(
+        |(kind, address, one, other, both, policy, local)| {
+            let mut ports = vec![one];
+            ports.extend(both.then_some(other));
+            let mut spec = json!({"type": kind, "ports": ports, "externalName": "db.example.com"});
+            if kind != "ExternalName" {
+                spec["clusterIP"] = address;
+                spec["ipFamilyPolicy"] = json!(policy);
+            }
+            if local && kind == "LoadBalancer" {
+                spec["externalTrafficPolicy"] = json!("Local");
+            }
+            spec
+        },
+    );
+    let step = prop_oneof![
+        4 => (0_usize..6, spec).prop_map(|(index, spec)| Step::Write(index, spec)),
+        1 => (0_usize..6).prop_map(Step::Delete),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    // S-103, S-111, S-123
+    #[test]
+    fn what_is_taken_is_what_live_services_hold(steps in steps()) {
+        let mut cluster = Cluster::new(&["10.96.0.0/28", "fd00:96::/124"]);
+        cluster.config.node_ports = 30000..=30005;
+        let mut live: BTreeMap<usize, Value> = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Write(index, spec) => {
+                    if let Ok(service) = cluster.write(spec, live.get(&index)) {
+                        live.insert(index, service);
+                    }
+                }
+                Step::Delete(index) => {
+                    if let Some(service) = live.remove(&index) {
+                        cluster.delete(&service);
+                    }
+                }
+            }
+            let held: Vec<Claim> = live.values().flat_map(claims).collect();
+            let distinct: BTreeSet<Claim> = held.iter().copied().collect();
+            prop_assert_eq!(distinct.len(), held.len(), "two Services hold the same: {:?}", held);
+            prop_assert_eq!(&distinct, &*cluster.taken.borrow());
+            for service in live.values().filter(|service| needs_cluster_ip(service)) {
+                prop_assert!(!texts(service, "/spec/clusterIPs").is_empty());
+                prop_assert_eq!(text(service, "/spec/clusterIP"), texts(service, "/spec/clusterIPs")[0]);
+            }
+        }
+    }
 }

@@ -118,7 +118,7 @@ fn ports() {
             json!({"ports": (1..=1000).map(|n| named(&format!("p{n}"), n, "TCP")).collect::<Vec<_>>()}),
             vec![],
         ),
-        ("S-160", LOAD_BALANCER, two_ports(named("a", 53, "TCP"), named("b", 53, "SCTP")), vec![]),
+        ("S-046", LOAD_BALANCER, two_ports(named("a", 53, "TCP"), named("b", 53, "SCTP")), vec![]),
     ]);
     let equal = two_ports(
         json!({"name": "a", "port": 80, "nodePort": 30080}),
