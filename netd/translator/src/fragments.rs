@@ -34,8 +34,8 @@ impl DatagramKey {
 /// What happens to the fragments of a datagram after the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Path {
-    /// They get these addresses and go there.
-    Forward { src: IpAddr, dst: IpAddr, port: PortId },
+    /// They get these addresses and this identification, and go there.
+    Forward { src: IpAddr, dst: IpAddr, identification: u16, port: PortId },
     /// The first one was not forwarded.
     Refused,
 }

@@ -2,6 +2,8 @@
 //!
 //! Comments above tests, and labels of table rows, name the statements of `docs/behaviour/dataplane.md` they prove.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 #[path = "translator/addresses.rs"]
 mod addresses;
 #[path = "translator/choice.rs"]

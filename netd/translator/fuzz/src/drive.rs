@@ -43,7 +43,7 @@ pub fn packets(data: &[u8]) {
                 translator.handle_timeout(now);
                 assert!(translator.poll_timeout().is_none_or(|next| next > now), "a timeout that is never handled");
             }
-            0xe0.. => translator.install(table(operation & 0x1f), now),
+            0xe0.. => drop(translator.install(table(operation & 0x1f), now)),
         }
         while let Some((_, mut packet)) = translator.poll_transmit() {
             well_formed(&mut packet);

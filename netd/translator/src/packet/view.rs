@@ -50,7 +50,8 @@ pub enum Transport {
 /// A packet whose headers were checked against its length.
 ///
 /// Made by [`Packet::parse`], which proves every offset that the accessors use; they return plain values. Editing
-/// methods keep the IP header checksum and the transport checksum as right, or as wrong, as they were.
+/// methods keep the IP header checksum and the transport checksum as right, or as wrong, as they were: checking them is
+/// left to the receiver, who does so anyway.
 #[derive(Debug)]
 pub struct Packet<'a> {
     /// Exactly as long as the IP total length.
@@ -129,6 +130,14 @@ impl<'a> Packet<'a> {
     /// The identification that fragments of one datagram share.
     pub fn identification(&self) -> u16 {
         u16_at(self.bytes, IDENTIFICATION)
+    }
+
+    /// Gives the datagram another identification.
+    pub(crate) fn set_identification(&mut self, new: u16) {
+        let mut delta = Delta::default();
+        delta.word(self.identification(), new);
+        put_u16(self.bytes, IDENTIFICATION, new);
+        self.update_header_checksum(delta);
     }
 
     /// Whether more fragments of the datagram follow this one.

@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use super::{DropReason, IpAddr, Outcome, Packet, PortId, Translator};
+use super::{DropReason, Outcome, Packet, PortId, Translator};
 use crate::fragments::{DatagramKey, Path};
 use crate::packet::Checksum;
 
 impl Translator {
     pub(super) fn first_fragment(&mut self, from: PortId, packet: &mut Packet<'_>, now: Instant) -> Outcome {
         let key = DatagramKey::of(packet);
+        let src = packet.src();
         let outcome = self.route(from, packet, now);
         if outcome == Outcome::Drop(DropReason::Spoofed) {
             // Nobody may say what becomes of another's datagram.
@@ -16,7 +17,14 @@ impl Translator {
         }
         let path = match outcome {
             Outcome::Forward(port) => {
-                Path::Forward { src: IpAddr::V4(packet.src()), dst: IpAddr::V4(packet.dst()), port }
+                // Identifications are unique among the datagrams of one sender only (RFC 6864 4); those of another that
+                // appears as the same one would get mixed up when they are put together.
+                if packet.src() != src {
+                    packet.set_identification(self.next_identification);
+                    self.next_identification = self.next_identification.wrapping_add(1);
+                }
+                let identification = packet.identification();
+                Path::Forward { src: packet.src().into(), dst: packet.dst().into(), identification, port }
             }
             Outcome::Reset | Outcome::Error(_) | Outcome::Held | Outcome::Drop(_) => Path::Refused,
         };
@@ -32,8 +40,9 @@ impl Translator {
     pub(super) fn follow_first(&mut self, packet: &mut Packet<'_>, now: Instant) -> Outcome {
         let key = DatagramKey::of(packet);
         match self.fragments.follow(key, packet, now) {
-            Some(Path::Forward { src, dst, port }) => {
+            Some(Path::Forward { src, dst, identification, port }) => {
                 packet.rewrite_addresses(src, dst);
+                packet.set_identification(identification);
                 packet.decrement_ttl();
                 Outcome::Forward(port)
             }

@@ -15,11 +15,14 @@ impl Translator {
     /// client or endpoint has left the network end, with a RST to the side that is still there (D-090), and UDP flows
     /// whose endpoint no longer serves end (D-080 … D-086). The work depends on how many addresses and flows there are,
     /// not on how many Services.
-    pub fn install(&mut self, table: Arc<ServiceTable>, now: Instant) {
+    ///
+    /// Returns the table that was in use: freeing a big one takes a while, and is better done elsewhere.
+    pub fn install(&mut self, table: Arc<ServiceTable>, now: Instant) -> Arc<ServiceTable> {
         let old = std::mem::replace(&mut self.table, table);
         self.flows.handle_timeout(now);
         self.sever(&old);
         self.clear_udp();
+        old
     }
 
     fn sever(&mut self, old: &ServiceTable) {

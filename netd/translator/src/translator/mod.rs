@@ -34,6 +34,8 @@ pub struct Translator {
     table: Arc<ServiceTable>,
     flows: FlowTable,
     fragments: Fragments,
+    /// Of the next fragmented datagram whose source changes.
+    next_identification: u16,
     affinities: Affinities,
     icmp_limit: IcmpLimit,
     random: Random,
@@ -69,6 +71,7 @@ impl Translator {
                 limits.max_held_bytes,
                 limits.timeouts.fragment,
             ),
+            next_identification: 0,
             affinities: Affinities::new(limits.max_affinities),
             icmp_limit: IcmpLimit::new(limits.icmp_per_second, limits.icmp_burst),
             random,

@@ -88,6 +88,30 @@ fn fragments_that_overtake_the_first_wait_for_it() {
     assert_eq!(join(&arrived).payload, [7; 4000]);
 }
 
+// D-107
+#[test]
+fn answers_of_two_endpoints_with_one_number_are_not_mixed_up() {
+    let mut lab = Lab::new(&[dns(&[ready(A2)])]);
+    let first = lab.send(&udp(on(A1, 1), at(VIP), b"")).at(&lab, A2);
+    lab.serve(&[dns(&[ready(A2), ready(B1)])]);
+    let second = (2..100)
+        .map(|port| lab.send(&udp(on(A1, port), at(VIP), b"")))
+        .map(|out| seen(&out.bytes))
+        .find(|question| *question.dst.ip() == B1)
+        .unwrap();
+    let answers = [first, second].map(|question| {
+        let fragments = cut(&question.answer(0, &[question.src.port().to_be_bytes()[1]; 3000]).bytes(), 1480, 77);
+        fragments.iter().map(|bytes| lab.send_from(*question.dst.ip(), bytes).bytes).collect::<Vec<_>>()
+    });
+    let number = |bytes: &[u8]| Ipv4Slice::from_slice(bytes).unwrap().header().identification();
+    assert_ne!(number(&answers[0][0]), number(&answers[1][0]));
+    for fragments in answers {
+        let answer = join(&fragments);
+        assert_eq!(answer.src, at(VIP));
+        assert_eq!(answer.payload, [answer.dst.port().to_be_bytes()[1]; 3000]);
+    }
+}
+
 #[test]
 fn the_fragments_of_a_refused_datagram_are_dropped() {
     let mut lab = Lab::new(&[dns(&[])]);
