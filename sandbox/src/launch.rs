@@ -126,6 +126,7 @@ impl Sandbox {
     pub async fn shutdown(self) {
         self.inner.kill();
         self.closed().await;
+        reap_now(self.inner.pidfd.get_ref());
     }
 }
 
@@ -168,8 +169,12 @@ async fn exit_status(starter: &mut Child) -> Option<std::process::ExitStatus> {
 /// The helper is our child (see `helper.rs`), so its zombie is ours to reap.
 async fn reap(pidfd: AsyncFd<OwnedFd>) {
     let _ = pidfd.readable().await;
-    if let Err(error) = waitid(Id::PIDFd(pidfd.get_ref().as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
-        tracing::debug!(%error, "the sandbox helper was reaped by someone else");
+    reap_now(pidfd.get_ref());
+}
+
+fn reap_now(pidfd: &OwnedFd) {
+    if let Err(error) = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
+        tracing::trace!(%error, "the sandbox helper is reaped already");
     }
 }
 

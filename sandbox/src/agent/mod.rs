@@ -2,6 +2,7 @@
 
 mod mounts;
 mod net;
+mod netlink;
 mod process;
 mod rules;
 mod serve;

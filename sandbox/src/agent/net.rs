@@ -11,6 +11,7 @@ use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::unistd::getegid;
 
+use crate::agent::netlink::{Message, ask};
 use crate::error::{OsError, SandboxError};
 use crate::spec::{SocketKind, TunSpec};
 
@@ -76,7 +77,6 @@ nix::ioctl_write_ptr_bad!(set_address, libc::SIOCSIFADDR, Interface);
 nix::ioctl_write_ptr_bad!(set_netmask, libc::SIOCSIFNETMASK, Interface);
 nix::ioctl_write_ptr_bad!(set_mtu, libc::SIOCSIFMTU, Interface);
 nix::ioctl_write_ptr_bad!(set_queue_length, libc::SIOCSIFTXQLEN, Interface);
-nix::ioctl_write_ptr_bad!(set_address_v6, libc::SIOCSIFADDR, libc::in6_ifreq);
 nix::ioctl_write_ptr_bad!(add_route_v4, libc::SIOCADDRT, Route);
 nix::ioctl_write_ptr_bad!(add_route_v6, libc::SIOCADDRT, Route6);
 nix::ioctl_write_ptr_bad!(tun_attach, libc::TUNSETIFF, Interface);
@@ -111,8 +111,6 @@ pub(super) fn set_up(ipv6: bool) -> Result<(), SandboxError> {
     for interface in ["all", "default", "lo"] {
         set(&format!("ipv6/conf/{interface}/disable_ipv6"), disabled);
     }
-    // There is nobody on a TUN to ask whether an address is taken.
-    set("ipv6/conf/default/accept_dad", "0");
     set("ipv6/conf/default/accept_ra", "0");
     set("ipv6/conf/default/router_solicitations", "0");
     Ok(())
@@ -263,17 +261,20 @@ fn add_address_v4(fd: i32, name: &str, labels: &mut u32, address: Ipv4Addr) -> n
     Ok(())
 }
 
+/// By netlink, which can say that nobody has to be asked whether the address is taken: else it is unusable for a moment.
 fn add_address_v6(name: &str, address: Ipv6Addr) -> Result<(), SandboxError> {
-    let refused = |error: nix::Error| SandboxError::refused(format!("set the address {address} of {name}"), error);
-    let control = control_socket(AddressFamily::Inet6)?;
-    let request = libc::in6_ifreq {
-        ifr6_addr: libc::in6_addr { s6_addr: address.octets() },
-        ifr6_prefixlen: 128,
-        ifr6_ifindex: index(name).map_err(refused)?,
-    };
-    // SAFETY: see the ioctls; the structure outlives the call.
-    unsafe { set_address_v6(control.as_raw_fd(), &raw const request) }.map_err(refused)?;
-    Ok(())
+    /// `IFA_ADDRESS` of `linux/if_addr.h`.
+    const ADDRESS: u16 = 1;
+    let refused = |error: io::Error| SandboxError::refused(format!("set the address {address} of {name}"), error);
+    let index = index(name).map_err(|error| refused(error.into()))?;
+    // struct ifaddrmsg: family, prefix length, flags, scope, interface.
+    let [family, flags] =
+        [libc::AF_INET6, libc::IFA_F_NODAD.cast_signed()].map(|number| u8::try_from(number).unwrap_or_default());
+    let mut header = vec![family, 128, flags, libc::RT_SCOPE_UNIVERSE];
+    header.extend(index.to_ne_bytes());
+    let mut message = Message::new(libc::RTM_NEWADDR, &header);
+    message.attribute(ADDRESS, &address.octets());
+    ask(&message).map_err(refused)
 }
 
 fn add_route(fd: i32, name: &str, destination: Ipv4Addr, length: u8) -> Result<(), OsError> {

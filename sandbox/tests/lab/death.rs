@@ -126,7 +126,8 @@ pub(crate) async fn test_nothing_is_left_of_a_lab_of_many_namespaces() {
     const COUNT: u32 = 200;
     let before = mounts();
     let marker = marker();
-    let lab = lab().await;
+    let name = format!("m{}", std::process::id() % 100_000);
+    let lab = Sandbox::launch(LaunchOptions::this_program(&name)).await.unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..COUNT {
         let (lab, marker) = (lab.clone(), marker.clone());
@@ -152,6 +153,7 @@ pub(crate) async fn test_nothing_is_left_of_a_lab_of_many_namespaces() {
     assert_eq!(processes_with(&marker), Vec::<String>::new());
     // One after the other, at the 25 ms that the kernel likes to take for things, would be 5 s.
     assert!(elapsed < Duration::from_secs(10), "{elapsed:?}");
+    assert_eq!(helper_of(&name), None, "its zombie is left");
     assert_eq!(mounts(), before);
     assert!(used.difference(&networks()).count() >= 200, "network namespaces are left");
     for (pod, process) in pods {
