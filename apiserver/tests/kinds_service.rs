@@ -460,3 +460,63 @@ async fn a_restart_remembers_what_is_taken() {
     assert!(fixed.text.contains("provided IP is already allocated"), "{}", fixed.text);
     after.close().await;
 }
+
+// S-002, S-003
+#[tokio::test]
+async fn services_are_listed_everywhere_and_deleted_together() {
+    let server = server().await;
+    ask("POST", "/api/v1/namespaces").json(&json!({"metadata": {"name": "team"}})).of(&server).await;
+    let labelled = json!({"metadata": {"name": "a", "labels": {"x": "y"}}, "spec": web()});
+    let answer = ask("POST", "/api/v1/namespaces/team/services").json(&labelled).of(&server).await;
+    assert_eq!(answer.code, StatusCode::CREATED, "{}", answer.text);
+    created(&server, "b", web()).await;
+    let names = |server: ApiServer| async move {
+        let list = ask("GET", "/api/v1/services").of(&server).await.json();
+        let items = list["items"].as_array().unwrap().clone();
+        items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let before = names(server.clone()).await;
+    assert!(before.contains(&"a".to_owned()) && before.contains(&"b".to_owned()), "{before:?}");
+    let gone = ask("DELETE", "/api/v1/namespaces/team/services?labelSelector=x=y").of(&server).await;
+    assert_eq!(gone.code, StatusCode::OK, "{}", gone.text);
+    let after = names(server.clone()).await;
+    assert!(!after.contains(&"a".to_owned()) && after.contains(&"b".to_owned()), "{after:?}");
+    let scale = ask("GET", &format!("{SERVICES}/b/scale")).of(&server).await;
+    assert_eq!(scale.code, StatusCode::NOT_FOUND);
+}
+
+// S-036
+#[tokio::test]
+async fn wrong_types_and_unknown_fields_are_bad_requests() {
+    let server = server().await;
+    let typed = post(&server, "web", json!({"ports": [{"port": "eighty"}]})).await;
+    assert_eq!((typed.code, &typed.json()["reason"]), (StatusCode::BAD_REQUEST, &json!("BadRequest")));
+    let unknown = service("web", json!({"ports": [{"port": 80}], "prots": []}));
+    let strict = ask("POST", &format!("{SERVICES}?fieldValidation=Strict&dryRun=All")).json(&unknown).of(&server).await;
+    assert_eq!(strict.code, StatusCode::BAD_REQUEST, "{}", strict.text);
+    let warned = ask("POST", &format!("{SERVICES}?dryRun=All")).json(&unknown).of(&server).await;
+    assert_eq!(warned.code, StatusCode::CREATED, "{}", warned.text);
+    assert!(warned.header("warning").contains("unknown field"), "{:?}", warned.headers);
+    assert_eq!(warned.json()["spec"].get("prots"), None);
+}
+
+// S-089, S-091, S-092
+#[tokio::test]
+async fn a_balancer_becomes_a_plain_service_when_its_ranges_are_gone() {
+    let server = server().await;
+    let spec = json!({
+        "type": "LoadBalancer", "loadBalancerClass": "example.com/lb", "loadBalancerSourceRanges": ["192.0.2.0/24"],
+        "ports": [{"port": 80}],
+    });
+    created(&server, "lb", spec).await;
+    let refused = patched(&server, "lb", json!({"spec": {"type": "ClusterIP"}})).await;
+    assert_eq!(causes(&refused), [("spec.LoadBalancerSourceRanges".to_owned(), "FieldValueForbidden".to_owned())]);
+    let change = json!({"spec": {"type": "ClusterIP", "loadBalancerSourceRanges": null}});
+    let plain = patched(&server, "lb", change).await;
+    assert_eq!(plain.code, StatusCode::OK, "{}", plain.text);
+    let spec = plain.json()["spec"].clone();
+    for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass", "externalTrafficPolicy"] {
+        assert_eq!(spec.get(field), None, "{field}");
+    }
+    assert_eq!(spec["ports"][0].get("nodePort"), None);
+}

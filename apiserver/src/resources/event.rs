@@ -204,7 +204,7 @@ fn row(event: &Value, now: jiff::Timestamp) -> Vec<Value> {
         () if has(event, "/lastTimestamp") => since("/lastTimestamp"),
         () => first.clone(),
     };
-    let count = integer(event, "/series/count").or(integer(event, "/count")).unwrap_or_default().max(1);
+    let count = integer(event, "/series/count").or_else(|| integer(event, "/count")).unwrap_or_default().max(1);
     let kind = text(event, "/involvedObject/kind").to_lowercase();
     let object = match text(event, "/involvedObject/name") {
         "" => kind,

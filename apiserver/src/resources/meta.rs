@@ -34,18 +34,18 @@ fn check_name(rule: NameRule, name: &str) -> Result<(), String> {
 
 /// Checks `metadata` of an object about to be stored, whatever its kind.
 pub(crate) fn validate(new: &Value, old: Option<&Value>, rule: NameRule) -> Vec<FieldError> {
-    let errors = &mut Errors::default();
+    let mut errors = Errors::default();
     let name = text(new, "/metadata/name");
     if name.is_empty() {
         errors.required("metadata.name", "name or generateName is required");
     } else if old.is_none() {
         errors.rule("metadata.name", name, check_name(rule, name));
     }
-    labels(errors, "metadata.labels", at(new, "/metadata/labels"));
-    annotations(errors, new);
-    finalizers(errors, new, old);
-    owners(errors, new);
-    std::mem::take(errors).into_list()
+    labels(&mut errors, "metadata.labels", at(new, "/metadata/labels"));
+    annotations(&mut errors, new);
+    finalizers(&mut errors, new, old);
+    owners(&mut errors, new);
+    errors.into_list()
 }
 
 /// Checks a map of labels, such as `metadata.labels` or a node selector.

@@ -56,15 +56,26 @@ pub(super) fn resource() -> Resource {
         selectable_names: SELECTABLE,
         columns: COLUMNS,
         row: cells::row,
-        default: |pod| {
-            if let Some(spec) = child(pod, "spec") {
-                podspec::default(spec, podspec::Owner::Pod);
-            }
-        },
+        default,
         prepare,
         validate,
         warnings,
         ..Resource::BASE
+    }
+}
+
+fn default(pod: &mut Value) {
+    if let Some(spec) = child(pod, "spec") {
+        podspec::default(spec, podspec::Owner::Pod);
+    }
+    // The single address and the list say the same, whichever was written (P-004).
+    let single = text(pod, "/status/podIP").to_owned();
+    let first = list(pod, "/status/podIPs").first().map(|entry| text(entry, "/ip").to_owned());
+    let Some(status) = pod.get_mut("status").filter(|status| status.is_object()) else { return };
+    match first {
+        Some(first) => set(status, "podIP", first),
+        None if !single.is_empty() => set(status, "podIPs", json!([{"ip": single}])),
+        None => {}
     }
 }
 
@@ -75,7 +86,7 @@ fn grace(pod: &Value, requested: Option<i64>) -> i64 {
     if finished || text(pod, "/spec/nodeName").is_empty() {
         return 0;
     }
-    let wanted = requested.or(integer(pod, "/spec/terminationGracePeriodSeconds")).unwrap_or(30);
+    let wanted = requested.or_else(|| integer(pod, "/spec/terminationGracePeriodSeconds")).unwrap_or(30);
     // A negative period means "as fast as can be, but gracefully".
     if wanted < 0 { 1 } else { wanted }
 }
@@ -213,6 +224,20 @@ mod tests {
         ] {
             assert!(found.contains(&(expected.0, expected.1.to_owned())), "{expected:?}");
         }
+    }
+
+    // P-004
+    #[test]
+    fn the_first_address_is_the_single_one() {
+        let filled = |status: Value| {
+            let mut pod = json!({"spec": {}, "status": status});
+            default(&mut pod);
+            pod["status"].take()
+        };
+        let both = json!({"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]});
+        assert_eq!(filled(json!({"podIP": "10.0.0.1"})), both);
+        assert_eq!(filled(json!({"podIPs": [{"ip": "10.0.0.1"}]})), both);
+        assert_eq!(filled(json!({})), json!({}));
     }
 
     #[test]

@@ -34,7 +34,10 @@ fn check(statement: &str, found: Vec<FieldError>, expected: &[(&str, &str)]) {
     }
 }
 
-fn on_create(rows: Vec<(&str, &str, Value, Vec<(&str, &str)>)>) {
+/// Statement, type, changes, and field and detail of each objection.
+type Row<'a> = (&'a str, &'a str, Value, Vec<(&'a str, &'a str)>);
+
+fn on_create(rows: Vec<Row<'_>>) {
     for (statement, kind, changes, expected) in rows {
         check(&format!("{statement} {changes}"), validate(&service(kind, &changes), None), &expected);
     }
@@ -222,7 +225,7 @@ fn addresses_and_balancers() {
     let only = "Forbidden: may only be used when `type` is 'LoadBalancer'";
     let annotated = |ranges: &str| json!({"annotations": {SOURCE_RANGES_ANNOTATION: ranges}});
     let annotation_path = "metadata.annotations[service.beta.kubernetes.io/load-balancer-source-ranges]";
-    let mut rows: Vec<(&str, &str, Value, Vec<(&str, &str)>)> = vec![
+    let mut rows: Vec<Row<'_>> = vec![
         ("S-059", CLUSTER_IP, json!({"externalIPs": ["010.0.0.1"]}), vec![("spec.externalIPs[0]", "leading 0s")]),
         (
             "S-060",
