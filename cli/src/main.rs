@@ -1,2 +1,98 @@
-//! The minisvc binary.
-fn main() {}
+//! minisvc: Kubernetes Services for local processes.
+//!
+//! This file parses the command line and starts the command. `lab.rs` wires the parts of a lab together, and nothing
+//! else does.
+
+mod adapters;
+mod api;
+mod args;
+mod commands;
+mod config;
+mod control;
+mod discovery;
+mod error;
+mod home;
+mod lab;
+mod manifests;
+mod narrator;
+mod output;
+mod terminal;
+mod workstation;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Cli, Command};
+use crate::commands::{demo, doctor, inside, kubectl, objects, run, status, up};
+use crate::error::{CliError, Context as _};
+
+fn main() -> ExitCode {
+    // This program under other names, for processes inside a lab. They come first: the sandbox's helper must be
+    // single-threaded, and none of them wants a command line.
+    match std::env::args().nth(1).as_deref() {
+        Some("__sandbox") => minisvc_sandbox::helper_main(),
+        Some("__echo") => return minisvc_podd::builtin::echo_main(),
+        Some("__pause") => return minisvc_podd::builtin::pause_main(),
+        Some("__resolve") => return workstation::resolve_main(),
+        _ => {}
+    }
+    let cli = Cli::parse();
+    start_logging(cli.verbose);
+    up::leave_terminal_if_detached();
+    match execute(&cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{}", error.render());
+            error.exit_code()
+        }
+    }
+}
+
+fn execute(command: &Command) -> Result<ExitCode, CliError> {
+    // Commands that become another program or only look at this machine need no runtime.
+    match command {
+        Command::Kubeconfig(args) => return kubectl::kubeconfig(args).map(|()| ExitCode::SUCCESS),
+        Command::Kubectl(args) => return kubectl::kubectl(args).map(|()| ExitCode::SUCCESS),
+        Command::Doctor => return doctor::doctor(),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context(|| "cannot start the runtime".to_owned())?;
+    let result = runtime.block_on(dispatch(command));
+    // A thread may still wait for the keyboard; it holds nothing that matters.
+    runtime.shutdown_background();
+    result
+}
+
+async fn dispatch(command: &Command) -> Result<ExitCode, CliError> {
+    let done = |()| ExitCode::SUCCESS;
+    match command {
+        Command::Demo(args) => demo::demo(args).await,
+        Command::Up(args) => up::up(args).await,
+        Command::Down(args) => up::down(args).await.map(done),
+        Command::Status(args) => status::status(args).await.map(done),
+        Command::Shell(args) => inside::shell(args).await,
+        Command::Exec(args) => inside::exec(args).await,
+        Command::Run(args) => run::run(args).await,
+        Command::Get(args) => objects::get(args).await.map(done),
+        Command::Apply(args) => objects::apply(args).await.map(done),
+        Command::Delete(args) => objects::delete(args).await.map(done),
+        Command::Logs(args) => objects::logs(args).await.map(done),
+        Command::Kubeconfig(_) | Command::Kubectl(_) | Command::Doctor => doctor::doctor(),
+    }
+}
+
+/// Warnings by default: what a user should know is told as progress, not as a log.
+fn start_logging(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "minisvc=debug,info",
+        _ => "minisvc=trace,debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -1,0 +1,347 @@
+//! The command line as clap sees it. What the words mean is decided in `config.rs` and `commands/`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+
+/// Kubernetes Services for local processes: a real API, real virtual IPs and names, no cluster
+#[derive(Debug, Parser)]
+#[command(name = "minisvc", version, arg_required_else_help = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Show more of what happens inside (-v debug, -vv trace); RUST_LOG overrides it
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show in one go what a Service is: a lab, three pods, a virtual IP, a killed pod and its replacement
+    Demo(DemoArgs),
+    /// Start a lab and keep it running until Ctrl-C
+    Up(UpArgs),
+    /// End a lab that runs in the background or in another terminal
+    Down(LabArgs),
+    /// Show the labs that run and what is in them
+    Status(StatusArgs),
+    /// Open a shell inside a lab: every virtual IP, pod and name is reachable from it
+    Shell(LabArgs),
+    /// Run one command inside a lab, or inside one of its pods
+    Exec(ExecArgs),
+    /// Run a local command as a pod, in the foreground
+    Run(RunArgs),
+    /// Print the path of the lab's kubeconfig file
+    Kubeconfig(LabArgs),
+    /// Run kubectl against the lab
+    #[command(disable_help_flag = true)]
+    Kubectl(KubectlArgs),
+    /// List objects, with kubectl's columns
+    Get(GetArgs),
+    /// Create or change objects from manifests
+    Apply(ApplyArgs),
+    /// Delete objects
+    Delete(DeleteArgs),
+    /// Print what a pod wrote
+    Logs(LogsArgs),
+    /// Check what this machine lacks, and say how to get it
+    Doctor,
+}
+
+/// Which lab a command means.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LabArgs {
+    /// Name of the lab
+    #[arg(long, env = "MINISVC_LAB", default_value = "default")]
+    pub(crate) name: String,
+
+    /// Folder that keeps the labs [default: /var/lib/minisvc as root, else ~/.local/state/minisvc]
+    #[arg(long, env = "MINISVC_STATE_DIR", value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NetworkMode {
+    /// The lab has a network of its own; reach it with `minisvc shell` and `minisvc exec`
+    Private,
+    /// This machine itself reaches every virtual IP, through one interface (needs root)
+    Host,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+
+    #[command(flatten)]
+    pub(crate) shape: ShapeArgs,
+
+    /// Manifests to apply once the lab is ready: files, folders, or - for standard input
+    #[arg(short = 'f', long = "filename", value_name = "PATH")]
+    pub(crate) filenames: Vec<PathBuf>,
+
+    /// Return as soon as the lab is ready and leave it running in the background
+    #[arg(long)]
+    pub(crate) detach: bool,
+
+    /// With -f: wait until the pods of the manifests are ready
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+/// What a lab looks like.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ShapeArgs {
+    /// Where the virtual IPs can be reached from
+    #[arg(long, value_enum, default_value_t = NetworkMode::Private)]
+    pub(crate) network: NetworkMode,
+
+    /// Number of virtual nodes
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) nodes: u8,
+
+    /// Port of the API on 127.0.0.1; 0 takes any free one [default: 6443, or any free one]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) api_port: Option<u16>,
+
+    /// Addresses of Services
+    #[arg(long, value_name = "CIDR", default_value = "10.96.0.0/16")]
+    pub(crate) service_cidr: IpNet,
+
+    /// Addresses of pods; each node takes a /24 of it
+    #[arg(long, value_name = "CIDR", default_value = "10.244.0.0/16")]
+    pub(crate) pod_cidr: IpNet,
+
+    /// Addresses of nodes, control plane and workstation
+    #[arg(long, value_name = "CIDR", default_value = "10.95.0.0/24")]
+    pub(crate) node_cidr: IpNet,
+
+    /// Where names outside the cluster are asked, or "none"; may be repeated [default: this machine's name servers]
+    #[arg(long = "dns-upstream", env = "MINISVC_DNS_UPSTREAM", value_name = "ADDRESS[:PORT]", value_delimiter = ',')]
+    pub(crate) dns_upstreams: Vec<String>,
+
+    /// A name for a local command, usable as a container image; may be repeated
+    #[arg(long = "image", value_name = "NAME=COMMAND")]
+    pub(crate) images: Vec<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DemoArgs {
+    /// Do not wait between the steps for a reader's eyes
+    #[arg(long)]
+    pub(crate) fast: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// Aligned columns
+    Table,
+    /// The same with more columns
+    Wide,
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+    /// kind/name, one per line
+    Name,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ExecArgs {
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+
+    /// Namespace of the pod
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+
+    /// Container of the pod [default: its first]
+    #[arg(short, long)]
+    pub(crate) container: Option<String>,
+
+    /// The pod to run in; without it the command runs on the workstation
+    pub(crate) pod: Option<String>,
+
+    /// The command, after `--`
+    #[arg(last = true, required = true, num_args = 1..)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+
+    /// Namespace of the pod
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+
+    /// A label of the pod; may be repeated [default: app=NAME]
+    #[arg(short, long = "label", value_name = "KEY=VALUE")]
+    pub(crate) labels: Vec<String>,
+
+    /// The port that the command listens on
+    #[arg(short, long)]
+    pub(crate) port: Option<u16>,
+
+    /// An environment variable; may be repeated
+    #[arg(short, long = "env", value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+
+    /// Make a Service in front of the pod too (needs --port)
+    #[arg(long, requires = "port")]
+    pub(crate) service: bool,
+
+    /// Name of the pod
+    pub(crate) pod: String,
+
+    /// The command, after `--`
+    #[arg(last = true, required = true, num_args = 1..)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct KubectlArgs {
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+
+    /// Everything that kubectl shall get
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) args: Vec<std::ffi::OsString>,
+}
+
+/// Which namespace a listing looks at.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ScopeArgs {
+    /// Namespace to look in
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+
+    /// Look in all namespaces
+    #[arg(short = 'A', long)]
+    pub(crate) all_namespaces: bool,
+
+    /// Only objects with these labels
+    #[arg(short = 'l', long)]
+    pub(crate) selector: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GetArgs {
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+
+    #[command(flatten)]
+    pub(crate) scope: ScopeArgs,
+
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+
+    /// Go on and print every change
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+
+    /// Kind, as kubectl names it: pods, svc, deploy …
+    pub(crate) kind: String,
+
+    /// Name of one object
+    pub(crate) object: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ApplyArgs {
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+
+    /// Namespace for objects that name none
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+
+    /// Files, folders, or - for standard input
+    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
+    pub(crate) filenames: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+
+    /// Namespace for objects that name none
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+
+    /// Delete what these manifests name
+    #[arg(short = 'f', long = "filename", value_name = "PATH", conflicts_with_all = ["kind", "object"])]
+    pub(crate) filenames: Vec<PathBuf>,
+
+    /// Kind, as kubectl names it: pods, svc, deploy …
+    #[arg(required_unless_present = "filenames", requires = "object")]
+    pub(crate) kind: Option<String>,
+
+    /// Name of the object
+    pub(crate) object: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LogsArgs {
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+
+    /// Namespace of the pod
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+
+    /// Container of the pod [default: its first]
+    #[arg(short, long)]
+    pub(crate) container: Option<String>,
+
+    /// Go on as the pod writes
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+
+    /// The container before its last restart
+    #[arg(short, long)]
+    pub(crate) previous: bool,
+
+    /// Only the last lines
+    #[arg(long, value_name = "LINES")]
+    pub(crate) tail: Option<u64>,
+
+    /// Name of the pod
+    pub(crate) pod: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn exec_tells_the_pod_from_the_command() {
+        let cli = Cli::try_parse_from(["minisvc", "exec", "web", "--", "ls", "-l"]).expect("valid");
+        let Command::Exec(args) = cli.command else { panic!("not exec: {:?}", cli.command) };
+        assert_eq!((args.pod.as_deref(), args.command), (Some("web"), vec!["ls".to_owned(), "-l".to_owned()]));
+        let cli = Cli::try_parse_from(["minisvc", "exec", "--", "true"]).expect("valid");
+        assert!(matches!(cli.command, Command::Exec(ExecArgs { pod: None, .. })));
+    }
+}

@@ -1,0 +1,10 @@
+//! One file for each command, or for a few that share what they do.
+
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod inside;
+pub(crate) mod kubectl;
+pub(crate) mod objects;
+pub(crate) mod run;
+pub(crate) mod status;
+pub(crate) mod up;

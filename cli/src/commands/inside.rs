@@ -1,0 +1,92 @@
+//! `shell` and `exec`: commands that run inside a lab, with the caller's terminal.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::args::{ExecArgs, LabArgs};
+use crate::control::{Conversation, Execution, Place};
+use crate::error::{CliError, Context as _};
+use crate::home::LabHome;
+use crate::terminal::Stdio;
+
+/// Opens the user's shell on the workstation.
+///
+/// # Errors
+/// When the lab does not run or the shell cannot be started.
+pub(crate) async fn shell(args: &LabArgs) -> Result<ExitCode, CliError> {
+    let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into());
+    run(&LabHome::of(args)?, Place::Workstation, vec![shell]).await
+}
+
+/// Runs one command on the workstation or in a pod; ends with its exit code.
+///
+/// # Errors
+/// When the lab does not run or the command cannot be started.
+pub(crate) async fn exec(args: &ExecArgs) -> Result<ExitCode, CliError> {
+    let place = match &args.pod {
+        None => Place::Workstation,
+        Some(pod) => Place::Pod {
+            namespace: args.namespace.clone(),
+            // As kubectl has it: pod/web and web are the same.
+            pod: pod.strip_prefix("pod/").unwrap_or(pod).to_owned(),
+            container: args.container.clone(),
+        },
+    };
+    run(&LabHome::of(&args.lab)?, place, args.command.iter().map(OsString::from).collect()).await
+}
+
+async fn run(home: &LabHome, place: Place, argv: Vec<OsString>) -> Result<ExitCode, CliError> {
+    let conversation = Conversation::with(home)?;
+    let (stdio, fds) = Stdio::choose()?;
+    let execution = Execution {
+        place,
+        argv,
+        env: std::env::vars_os().collect(),
+        cwd: std::env::current_dir().ok(),
+        terminal: stdio.is_terminal(),
+    };
+    conversation.execute(execution, &fds).await?;
+    // Ours would keep the command's terminal and pipes open beyond its end.
+    drop(fds);
+    let mut signals = Signals::catch()?;
+    let code = loop {
+        tokio::select! {
+            code = conversation.ended() => break code?,
+            number = signals.next() => conversation.signal(number).await?,
+        }
+    };
+    stdio.finish().await;
+    // Exit codes have eight bits; a code out of range cannot come from a process.
+    Ok(ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)))
+}
+
+/// Signals that are meant for the command rather than for us.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    quit: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn catch() -> Result<Self, CliError> {
+        let catch = |kind| signal(kind).context(|| "cannot catch signals".to_owned());
+        Ok(Self {
+            interrupt: catch(SignalKind::interrupt())?,
+            terminate: catch(SignalKind::terminate())?,
+            quit: catch(SignalKind::quit())?,
+            hang_up: catch(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
+            _ = self.quit.recv() => SignalKind::quit().as_raw_value(),
+            _ = self.hang_up.recv() => SignalKind::hangup().as_raw_value(),
+        }
+    }
+}

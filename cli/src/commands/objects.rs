@@ -1,0 +1,213 @@
+//! `get`, `apply`, `delete` and `logs`: the everyday part of kubectl for machines without it.
+
+use std::io::Write as _;
+
+use futures::StreamExt as _;
+use http::Method;
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+
+use crate::api::LabApi;
+use crate::args::{ApplyArgs, DeleteArgs, GetArgs, LogsArgs, Output};
+use crate::discovery::Kinds;
+use crate::error::{CliError, Context as _};
+use crate::home::LabHome;
+use crate::manifests::{self, Manifest};
+use crate::output::{self, Table};
+
+const AS_TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+
+/// Who the server shall say owns what `minisvc apply` set.
+const FIELD_MANAGER: &str = "minisvc";
+
+/// Lists objects, and with `--watch` every change of them.
+///
+/// # Errors
+/// When the kind or object does not exist.
+pub(crate) async fn get(args: &GetArgs) -> Result<(), CliError> {
+    let api = LabApi::of(&LabHome::of(&args.lab)?)?;
+    let kinds = Kinds::ask(&api).await?;
+    let kind = kinds.by_word(&args.kind)?;
+    let namespace = (!args.scope.all_namespaces).then_some(args.scope.namespace.as_str());
+    let collection = kind.path(namespace);
+    let mut path = collection.clone();
+    let mut query = Vec::new();
+    if let Some(name) = &args.object {
+        path = format!("{path}/{name}");
+    }
+    if let Some(selector) = &args.scope.selector {
+        query.push(format!("labelSelector={}", encode(selector)));
+    }
+    let first = format!("{path}?{}", query.join("&"));
+    let wide = args.output == Output::Wide;
+    match args.output {
+        Output::Table | Output::Wide => {
+            let answer = api.json(Method::GET, &first, AS_TABLE, None).await?;
+            let mut table = Table::from_server(&answer, wide, args.scope.all_namespaces && kind.namespaced);
+            if table.is_empty() && !args.watch {
+                eprintln!("No resources found{}.", namespace.map(|n| format!(" in {n} namespace")).unwrap_or_default());
+                return Ok(());
+            }
+            output::print(&table.render_all())?;
+            if args.watch {
+                if let Some(name) = &args.object {
+                    query.push(format!("fieldSelector=metadata.name%3D{}", encode(name)));
+                }
+                query.push("watch=true".to_owned());
+                query
+                    .push(format!("resourceVersion={}", answer["metadata"]["resourceVersion"].as_str().unwrap_or("0")));
+                watch(&api, &format!("{collection}?{}", query.join("&")), &mut table).await?;
+            }
+            Ok(())
+        }
+        Output::Json => output::print_json(&api.get(&first).await?),
+        Output::Yaml => output::print_yaml(&api.get(&first).await?),
+        Output::Name => {
+            let answer = api.get(&first).await?;
+            let items = answer["items"].as_array().cloned().unwrap_or_else(|| vec![answer.clone()]);
+            let lines: Vec<String> =
+                items.iter().map(|o| kind.display(o["metadata"]["name"].as_str().unwrap_or(""))).collect();
+            output::print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>())
+        }
+    }
+}
+
+async fn watch(api: &LabApi, path: &str, table: &mut Table) -> Result<(), CliError> {
+    let answer = api.send(Method::GET, path, &[("accept", AS_TABLE)], Vec::new()).await?;
+    let mut stream = answer.into_body().into_data_stream();
+    let mut pending = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        pending.extend_from_slice(&chunk.context(|| "the watch broke off".to_owned())?);
+        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = pending.drain(..=end).collect();
+            let event: Value = serde_json::from_slice(&line).context(|| "the lab sent a broken event".to_owned())?;
+            if event["type"] == "ERROR" {
+                return Err(CliError::failed(event["object"]["message"].as_str().unwrap_or("the watch ended")));
+            }
+            output::print(&table.render_event(&event["object"]))?;
+        }
+    }
+    Ok(())
+}
+
+/// Creates or changes every object of the manifests by server-side apply.
+///
+/// # Errors
+/// At the first object that the lab refuses; those before it are applied and were printed.
+pub(crate) async fn apply(args: &ApplyArgs) -> Result<(), CliError> {
+    let found = manifests::read(&args.filenames)?;
+    let api = LabApi::of(&LabHome::of(&args.lab)?)?;
+    for line in apply_all(&api, &found, &args.namespace).await? {
+        output::print(&format!("{line}\n"))?;
+    }
+    Ok(())
+}
+
+/// Applies `manifests`; says of each what happened to it, such as `service/hello created`.
+///
+/// # Errors
+/// At the first object that the lab refuses.
+pub(crate) async fn apply_all(api: &LabApi, manifests: &[Manifest], namespace: &str) -> Result<Vec<String>, CliError> {
+    let kinds = Kinds::ask(api).await?;
+    let mut lines = Vec::new();
+    for manifest in manifests {
+        let kind = kinds.by_manifest(manifest.api_version(), manifest.kind())?;
+        let target = if manifest.namespace().is_empty() { namespace } else { manifest.namespace() };
+        let path = format!("{}/{}", kind.path(Some(target)), manifest.name());
+        let before = match api.get(&path).await {
+            Ok(object) => object["metadata"]["resourceVersion"].as_str().map(str::to_owned),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return Err(error),
+        };
+        let url = format!("{path}?fieldManager={FIELD_MANAGER}&fieldValidation=Strict&force=true");
+        let headers = [("content-type", "application/apply-patch+yaml"), ("accept", "application/json")];
+        let answer = api.send(Method::PATCH, &url, &headers, manifest.object.to_string().into_bytes()).await;
+        let answer = answer.map_err(|error| error.hint(format!("the object stands in {}", manifest.origin)))?;
+        let body = answer.into_body().collect().await.context(|| "the lab's answer broke off".to_owned())?.to_bytes();
+        let after: Value = serde_json::from_slice(&body).context(|| "the lab's answer is no JSON".to_owned())?;
+        let what = match before {
+            None => "created",
+            Some(version) if after["metadata"]["resourceVersion"] == version.as_str() => "unchanged",
+            Some(_) => "configured",
+        };
+        lines.push(format!("{} {what}", kind.display(manifest.name())));
+    }
+    Ok(lines)
+}
+
+/// Deletes one object, or everything that manifests name.
+///
+/// # Errors
+/// When something to delete does not exist.
+pub(crate) async fn delete(args: &DeleteArgs) -> Result<(), CliError> {
+    let api = LabApi::of(&LabHome::of(&args.lab)?)?;
+    let kinds = Kinds::ask(&api).await?;
+    let mut targets = Vec::new();
+    if let (Some(word), Some(object)) = (&args.kind, &args.object) {
+        let kind = kinds.by_word(word)?;
+        targets.push((kind, args.namespace.clone(), object.clone()));
+    } else {
+        for manifest in manifests::read(&args.filenames)? {
+            let kind = kinds.by_manifest(manifest.api_version(), manifest.kind())?;
+            let namespace = if manifest.namespace().is_empty() { &args.namespace } else { manifest.namespace() };
+            targets.push((kind, namespace.to_owned(), manifest.name().to_owned()));
+        }
+    }
+    for (kind, namespace, name) in targets {
+        let path = format!("{}/{name}", kind.path(Some(&namespace)));
+        let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
+        api.json(Method::DELETE, &path, "application/json", Some(&options)).await?;
+        output::print(&format!("{} deleted\n", kind.display(&name)))?;
+    }
+    Ok(())
+}
+
+/// Prints what a container wrote.
+///
+/// # Errors
+/// When the pod or container does not exist or has not started.
+pub(crate) async fn logs(args: &LogsArgs) -> Result<(), CliError> {
+    let api = LabApi::of(&LabHome::of(&args.lab)?)?;
+    let mut query = vec![format!("follow={}", args.follow), format!("previous={}", args.previous)];
+    query.extend(args.container.as_ref().map(|container| format!("container={}", encode(container))));
+    query.extend(args.tail.map(|lines| format!("tailLines={lines}")));
+    stream_log(&api, &args.namespace, &args.pod, &query.join("&")).await
+}
+
+/// Copies a container's log to standard output until it ends.
+///
+/// # Errors
+/// As [`logs`].
+pub(crate) async fn stream_log(api: &LabApi, namespace: &str, pod: &str, query: &str) -> Result<(), CliError> {
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/log?{query}");
+    let mut stream = api.send(Method::GET, &path, &[], Vec::new()).await?.into_body().into_data_stream();
+    let mut stdout = std::io::stdout().lock();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.context(|| "the log broke off".to_owned())?;
+        // Whoever reads us has gone: nothing is left to do, and nothing is wrong.
+        if stdout.write_all(&chunk).and_then(|()| stdout.flush()).is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Percent-encodes what has a meaning of its own in a query.
+fn encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => char::from(byte).to_string(),
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_survive_the_query_string() {
+        assert_eq!(encode("app in (a,b)"), "app%20in%20%28a%2Cb%29");
+    }
+}

@@ -1,0 +1,154 @@
+//! From what the user calls a kind (`pods`, `svc`, `Deployment`) to where it lives in the API.
+
+use http::Method;
+use serde_json::Value;
+
+use crate::api::LabApi;
+use crate::error::CliError;
+
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// One kind that the lab serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) kind: String,
+    pub(crate) plural: String,
+    pub(crate) singular: String,
+    pub(crate) short_names: Vec<String>,
+    pub(crate) namespaced: bool,
+}
+
+impl Kind {
+    /// Path of the collection; `None` as namespace means all of them.
+    pub(crate) fn path(&self, namespace: Option<&str>) -> String {
+        let root = if self.group.is_empty() {
+            format!("/api/{}", self.version)
+        } else {
+            format!("/apis/{}/{}", self.group, self.version)
+        };
+        match namespace {
+            Some(namespace) if self.namespaced => format!("{root}/namespaces/{namespace}/{}", self.plural),
+            _ => format!("{root}/{}", self.plural),
+        }
+    }
+
+    /// `deployment.apps/web` or `service/web`, as kubectl prints it.
+    pub(crate) fn display(&self, name: &str) -> String {
+        let dot = if self.group.is_empty() { "" } else { "." };
+        format!("{}{dot}{}/{name}", self.singular, self.group)
+    }
+
+    fn goes_by(&self, word: &str) -> bool {
+        let word = word.to_ascii_lowercase();
+        word == self.plural
+            || word == self.singular
+            || word == self.kind.to_ascii_lowercase()
+            || self.short_names.contains(&word)
+            || (!self.group.is_empty() && word == format!("{}.{}", self.plural, self.group))
+    }
+}
+
+/// Every kind that a lab serves, in the server's order.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Kinds(Vec<Kind>);
+
+impl Kinds {
+    /// Asks the lab.
+    ///
+    /// # Errors
+    /// When the lab cannot be reached.
+    pub(crate) async fn ask(api: &LabApi) -> Result<Self, CliError> {
+        let core = api.json(Method::GET, "/api", AGGREGATED, None).await?;
+        let groups = api.json(Method::GET, "/apis", AGGREGATED, None).await?;
+        Ok(Self([core, groups].iter().flat_map(parse).collect()))
+    }
+
+    /// The kind that goes by `word`.
+    ///
+    /// # Errors
+    /// When none does; the hint lists those there are.
+    pub(crate) fn by_word(&self, word: &str) -> Result<&Kind, CliError> {
+        self.0.iter().find(|kind| kind.goes_by(word)).ok_or_else(|| {
+            let known: Vec<&str> = self.0.iter().map(|kind| kind.plural.as_str()).collect();
+            CliError::not_found(format!("the lab knows no kind {word:?}"))
+                .hint(format!("it knows {}", known.join(", ")))
+        })
+    }
+
+    /// The kind of a manifest.
+    ///
+    /// # Errors
+    /// When the lab does not serve it.
+    pub(crate) fn by_manifest(&self, api_version: &str, kind: &str) -> Result<&Kind, CliError> {
+        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+        self.0
+            .iter()
+            .find(|known| known.group == group && known.version == version && known.kind == kind)
+            .ok_or_else(|| CliError::not_found(format!("the lab serves no {kind} of {api_version}")))
+    }
+}
+
+fn parse(list: &Value) -> Vec<Kind> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let array = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut kinds = Vec::new();
+    for group in array(&list["items"]) {
+        for version in array(&group["versions"]) {
+            for resource in array(&version["resources"]) {
+                kinds.push(Kind {
+                    group: text(&group["metadata"]["name"]),
+                    version: text(&version["version"]),
+                    kind: text(&resource["responseKind"]["kind"]),
+                    plural: text(&resource["resource"]),
+                    singular: text(&resource["singularResource"]),
+                    short_names: array(&resource["shortNames"]).iter().map(text).collect(),
+                    namespaced: resource["scope"] == "Namespaced",
+                });
+            }
+        }
+    }
+    kinds
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn kinds() -> Kinds {
+        Kinds(parse(&json!({"items": [
+            {"versions": [{"version": "v1", "resources": [
+                {"resource": "services", "singularResource": "service", "scope": "Namespaced",
+                 "responseKind": {"kind": "Service"}, "shortNames": ["svc"]},
+                {"resource": "nodes", "singularResource": "node", "scope": "Cluster", "responseKind": {"kind": "Node"}}]}]},
+            {"metadata": {"name": "apps"}, "versions": [{"version": "v1", "resources": [
+                {"resource": "deployments", "singularResource": "deployment", "scope": "Namespaced",
+                 "responseKind": {"kind": "Deployment"}, "shortNames": ["deploy"]}]}]}]})))
+    }
+
+    #[test]
+    fn a_kind_goes_by_all_its_names() {
+        let kinds = kinds();
+        for (word, path) in [
+            ("svc", "/api/v1/namespaces/n/services"),
+            ("Service", "/api/v1/namespaces/n/services"),
+            ("deploy", "/apis/apps/v1/namespaces/n/deployments"),
+            ("deployments.apps", "/apis/apps/v1/namespaces/n/deployments"),
+            ("node", "/api/v1/nodes"),
+        ] {
+            assert_eq!(kinds.by_word(word).expect("known").path(Some("n")), path);
+        }
+        let text = kinds.by_word("pod").expect_err("not served").render();
+        assert!(text.contains("services, nodes, deployments"), "{text}");
+    }
+
+    #[test]
+    fn a_manifest_names_group_version_and_kind() {
+        let kinds = kinds();
+        assert_eq!(kinds.by_manifest("apps/v1", "Deployment").expect("served").display("web"), "deployment.apps/web");
+        assert!(kinds.by_manifest("v1", "Deployment").is_err());
+    }
+}

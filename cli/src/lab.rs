@@ -1,0 +1,429 @@
+//! The one file that wires: it starts the parts of a lab in order, hands them to each other, and takes them down.
+//!
+//! Nothing is decided here. What a lab looks like is in `config.rs`; what the parts do is theirs.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::{Node, ServiceAccount};
+use kube::runtime::wait::await_condition;
+use kube::{Api, Client};
+use minisvc_apiserver::{ApiServer, Identity};
+use minisvc_netd::{Link, LinkRole, Netd};
+use minisvc_podd::{ExecSpec, NodeConfig, Podd};
+use minisvc_sandbox::{
+    Credentials, ExitStatus, LaunchOptions, Mount, MountSpace, Namespace, NamespaceSpec, Process, ProcessSpec, Sandbox,
+    TunSpec,
+};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::adapters::{NetdNetwork, Nodes, with_causes};
+use crate::config::{CLUSTER_DOMAIN, DEFAULT_API_PORT, LabConfig};
+use crate::control::{self, Controlled, Execution, Place, Refusal};
+use crate::error::{CliError, Context as _};
+use crate::home::{self, LabHome, LabRecord};
+use crate::narrator::Narrator;
+use crate::workstation;
+
+/// MTU of every link, in bytes: the kernel need not segment, and the data plane moves whole super-packets.
+const MTU: u32 = 65_535;
+
+/// Where the API listens inside the lab; the `kubernetes` Service leads there from port 443.
+const LAB_API_PORT: u16 = 6443;
+
+/// Where DNS listens inside the lab.
+const DNS_PORT: u16 = 53;
+
+/// How long DNS answers may be remembered, in seconds: low, so that caches follow pods (N-048).
+const DNS_TTL: u32 = 5;
+
+/// Ports tried after the default API port when that is taken.
+const API_PORT_TRIES: u16 = 100;
+
+/// How long the nodes may take to become ready.
+const NODES_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long tasks may take to end when the lab goes down.
+const TASKS_WITHIN: Duration = Duration::from_secs(5);
+
+/// Why a lab ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Somebody asked for it.
+    Asked,
+    /// The sandbox was killed, and with it every process of the lab.
+    SandboxGone,
+}
+
+/// A running lab.
+pub(crate) struct Lab {
+    home: LabHome,
+    api: ApiServer,
+    sandbox: Sandbox,
+    netd: Netd,
+    inside: Arc<Inside>,
+    /// Held so that the control plane's namespace lives as long as the lab.
+    _control_plane: Namespace,
+    /// Cancelled when the lab goes down.
+    shutdown: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+/// What `shell`, `exec` and `down` reach.
+struct Inside {
+    workstation: Namespace,
+    nodes: Nodes,
+    /// What a process on the workstation sees in place of the host's files.
+    mounts: Vec<Mount>,
+    /// Added to the caller's environment.
+    environment: Vec<(&'static str, PathBuf)>,
+    user: Option<Credentials>,
+    /// Cancelled when somebody asked for the end.
+    asked: CancellationToken,
+}
+
+impl Lab {
+    /// Starts everything; returns when the API answers, names resolve and the nodes are ready for pods.
+    ///
+    /// # Errors
+    /// When a part does not start; what had been started before is ended again.
+    pub(crate) async fn start(config: &LabConfig, home: &LabHome, narrator: &Narrator) -> Result<Self, CliError> {
+        home.create()?;
+        let api = open_api(config, home).await?;
+        let shutdown = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let listener = bind_api(config.api_port).await?;
+        let server = format!("https://{}", listener.local_addr().context(|| "the API has no address".to_owned())?);
+        let inside = format!("https://{}", config.addresses.kubernetes());
+        home.write_kubeconfigs(
+            &api.ca().kubeconfig(&server, &config.name),
+            &api.ca().kubeconfig(&inside, &config.name),
+        )?;
+        serve_tls(&api, listener, &mut tasks, &shutdown);
+        serve_unix(&api, home, &mut tasks, &shutdown)?;
+        narrator.step(&format!("the API answers at {server}"));
+
+        let sandbox = Sandbox::launch(LaunchOptions::this_program(&config.name)).await;
+        let sandbox = sandbox.context(|| "cannot start the sandbox".to_owned())?;
+        let addresses = &config.addresses;
+        let nets = (vec![IpNet::V4(addresses.services)], vec![IpNet::V4(addresses.pods)]);
+        let netd = Netd::start(minisvc_netd::Config::new(nets.0, nets.1))
+            .context(|| "cannot start the data plane".to_owned())?;
+        let workstation = place(&sandbox, &netd, "workstation", addresses.workstation(), LinkRole::Workstation);
+        let control_plane = place(&sandbox, &netd, "control-plane", addresses.control_plane(), LinkRole::ControlPlane);
+        let (workstation, control_plane) = tokio::try_join!(workstation, control_plane)?;
+        let inner = SocketAddr::new(addresses.control_plane(), LAB_API_PORT);
+        let inner = control_plane.listen_tcp(inner).await.context(|| "the lab's API cannot listen".to_owned())?;
+        serve_tls(&api, inner, &mut tasks, &shutdown);
+        let follow = netd.clone();
+        let (client, token) = (component(&api, "netd"), shutdown.clone());
+        tasks.spawn(async move { follow.follow(client, token).await });
+        start_dns(config, &api, &control_plane, &mut tasks, &shutdown).await?;
+        narrator.step(&format!("names of *.{CLUSTER_DOMAIN} resolve at {}", addresses.dns()));
+
+        let options = minisvc_controllers::Options {
+            root_certificates: api.ca().certificate().to_owned(),
+            ..minisvc_controllers::Options::default()
+        };
+        tasks.spawn(minisvc_controllers::run(component(&api, "controllers"), options, shutdown.clone()));
+        let user = user_behind_sudo();
+        let podd = start_podd(config, home, &api, &sandbox, &netd, user.clone()).await?;
+        let nodes = Nodes::new(podd);
+        api.set_node_service(Arc::new(nodes.clone()));
+        let folder = home.run_dir().join("workstation");
+        let mounts = workstation::name_files(&folder, addresses.dns(), "workstation", addresses.workstation())?;
+        let environment = vec![("KUBECONFIG", home.kubeconfig_inside()), ("MINISVC_LAB", PathBuf::from(&config.name))];
+        let asked = CancellationToken::new();
+        let inside = Arc::new(Inside { workstation, nodes, mounts, environment, user, asked });
+        tasks
+            .spawn(join_all(control::serve(home, Arc::clone(&inside) as Arc<dyn Controlled>, shutdown.clone()).await?));
+        wait_for_nodes(config, component(&api, "cli")).await?;
+        narrator.step(&format!("{} of {} nodes are ready for pods", config.nodes.len(), config.nodes.len()));
+        home.write_record(&LabRecord::new(config, &server))?;
+        Ok(Self { home: home.clone(), api, sandbox, netd, inside, _control_plane: control_plane, shutdown, tasks })
+    }
+
+    /// A client of the lab's API that may do everything.
+    pub(crate) fn client(&self) -> Client {
+        component(&self.api, "cli")
+    }
+
+    /// Where the user types.
+    pub(crate) fn workstation(&self) -> &Namespace {
+        &self.inside.workstation
+    }
+
+    /// Looks a name up on the workstation, as every program there does: through the C library and the lab's DNS.
+    ///
+    /// # Errors
+    /// When the name has no address.
+    pub(crate) async fn resolve(&self, name: &str) -> Result<Vec<std::net::IpAddr>, CliError> {
+        let (output, writer) = std::io::pipe().context(|| "cannot make a pipe".to_owned())?;
+        let argv = vec![own_program()?.into_os_string(), "__resolve".into(), name.into()];
+        let spec = ProcessSpec {
+            argv,
+            stdout: Some(writer.into()),
+            mounts: MountSpace::New(self.inside.mounts.clone()),
+            ..ProcessSpec::default()
+        };
+        let process = self.inside.workstation.spawn(spec).await.context(|| "cannot look names up".to_owned())?;
+        let status = process.wait().await;
+        // The other end is closed with the process, so this does not wait.
+        let text = std::io::read_to_string(output).context(|| "cannot look names up".to_owned())?;
+        if status != ExitStatus::Code(0) {
+            return Err(CliError::failed(format!("{name} does not resolve on the workstation")));
+        }
+        Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
+    /// Resolves when somebody asked for the end, or when the sandbox is gone.
+    pub(crate) async fn ending(&self) -> Ending {
+        tokio::select! {
+            () = self.inside.asked.cancelled() => Ending::Asked,
+            () = self.sandbox.closed() => Ending::SandboxGone,
+        }
+    }
+
+    /// Takes everything down: pods first, the API last, so that what happened to the pods is still written down.
+    pub(crate) async fn shutdown(mut self) {
+        self.inside.nodes.shutdown().await;
+        self.shutdown.cancel();
+        let ended = tokio::time::timeout(TASKS_WITHIN, async { while self.tasks.join_next().await.is_some() {} }).await;
+        if ended.is_err() {
+            tracing::warn!("some tasks of the lab did not end in time");
+        }
+        self.api.close().await;
+        let netd = self.netd.clone();
+        // Closing the devices waits in the kernel, and so does the end of the namespaces: both at once.
+        let devices = tokio::task::spawn_blocking(move || netd.shutdown());
+        self.sandbox.shutdown().await;
+        if devices.await.is_err() {
+            tracing::error!("the data plane's shutdown panicked");
+        }
+        self.home.clear_run();
+    }
+}
+
+#[async_trait::async_trait]
+impl Controlled for Inside {
+    async fn execute(&self, execution: Execution, stdio: [std::os::fd::OwnedFd; 3]) -> Result<Process, Refusal> {
+        let [stdin, stdout, stderr] = stdio.map(Some);
+        match execution.place {
+            Place::Workstation => {
+                let mut env = execution.env;
+                env.retain(|(name, _)| !self.environment.iter().any(|(ours, _)| name == ours));
+                env.extend(self.environment.iter().map(|(name, value)| ((*name).into(), value.into())));
+                let spec = ProcessSpec {
+                    argv: execution.argv,
+                    env,
+                    cwd: execution.cwd,
+                    user: self.user.clone(),
+                    stdin,
+                    stdout,
+                    stderr,
+                    mounts: MountSpace::New(self.mounts.clone()),
+                    terminal: execution.terminal,
+                };
+                self.workstation
+                    .spawn(spec)
+                    .await
+                    .map_err(|error| Refusal { message: with_causes(&error), hints: vec![] })
+            }
+            Place::Pod { namespace, pod, container } => {
+                let environment = execution.env.into_iter().filter(|(name, _)| name == "TERM").collect();
+                let terminal = execution.terminal;
+                let spec = ExecSpec { argv: execution.argv, environment, stdin, stdout, stderr, terminal };
+                let started = self.nodes.exec(&namespace, &pod, container.as_deref(), spec).await;
+                let hint = format!("see what runs: minisvc get pods -n {namespace}");
+                started.map_err(|message| Refusal { message, hints: vec![hint] })
+            }
+        }
+    }
+
+    fn end(&self) {
+        self.asked.cancel();
+    }
+}
+
+fn component(api: &ApiServer, name: &str) -> Client {
+    api.client(Identity::component(name))
+}
+
+async fn open_api(config: &LabConfig, home: &LabHome) -> Result<ApiServer, CliError> {
+    let options = minisvc_apiserver::Options {
+        state_dir: Some(home.private_dir("store")?),
+        service_cidrs: vec![IpNet::V4(config.addresses.services)],
+        cluster_domain: CLUSTER_DOMAIN.to_owned(),
+        advertise: SocketAddr::new(config.addresses.control_plane(), LAB_API_PORT),
+        ..minisvc_apiserver::Options::default()
+    };
+    ApiServer::open(options).await.map_err(|source| {
+        CliError::failed(format!("cannot open the lab in {}", home.root().display()))
+            .because(source)
+            .hint("use another --name or --state-dir, or delete that folder to start anew")
+    })
+}
+
+/// The asked-for port on loopback; without one the default, or the next free one.
+async fn bind_api(port: Option<u16>) -> Result<TcpListener, CliError> {
+    let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    if let Some(port) = port {
+        return bind(port).await.map_err(|source| {
+            CliError::usage(format!("the API cannot listen on port {port} of 127.0.0.1"))
+                .because(source)
+                .hint("name another port with --api-port; 0 takes any free one")
+        });
+    }
+    for port in DEFAULT_API_PORT..DEFAULT_API_PORT + API_PORT_TRIES {
+        if let Ok(listener) = bind(port).await {
+            return Ok(listener);
+        }
+    }
+    bind(0).await.context(|| "no port of 127.0.0.1 is free".to_owned())
+}
+
+fn serve_tls(api: &ApiServer, listener: TcpListener, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) {
+    let (api, shutdown) = (api.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        if let Err(error) = api.serve_tls(listener, shutdown).await {
+            tracing::error!(%error, "the API cannot be served");
+        }
+    });
+}
+
+fn serve_unix(
+    api: &ApiServer,
+    home: &LabHome,
+    tasks: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) -> Result<(), CliError> {
+    let path = home.api_socket();
+    // Left over from a lab that was killed: a running one holds the lock of the store, which was taken before.
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).context(|| format!("cannot listen at {}", path.display()))?;
+    let (uid, gid) = home::behind_sudo();
+    home::give_to(&path, uid, gid)?;
+    let (api, shutdown) = (api.clone(), shutdown.clone());
+    let allowed = vec![nix::unistd::geteuid().as_raw(), uid];
+    tasks.spawn(async move { api.serve_unix(listener, allowed, shutdown).await });
+    Ok(())
+}
+
+/// Makes a namespace with one address and connects it.
+async fn place(
+    sandbox: &Sandbox,
+    netd: &Netd,
+    name: &str,
+    address: std::net::IpAddr,
+    role: LinkRole,
+) -> Result<Namespace, CliError> {
+    let doing = || format!("cannot make the {name}'s network");
+    let namespace = sandbox.make_namespace(NamespaceSpec::new(name, name)).await.context(doing)?;
+    let device = namespace.open_tun(TunSpec { mtu: MTU, ..TunSpec::eth0(address) }).await.context(doing)?;
+    netd.attach(Link { name: name.to_owned(), device, addresses: vec![address], role });
+    Ok(namespace)
+}
+
+async fn start_dns(
+    config: &LabConfig,
+    api: &ApiServer,
+    control_plane: &Namespace,
+    tasks: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) -> Result<(), CliError> {
+    let doing = || "cannot start DNS".to_owned();
+    let addresses = &config.addresses;
+    let at = SocketAddr::new(addresses.control_plane(), DNS_PORT);
+    let socket = control_plane.bind_udp(at).await.context(doing)?;
+    let listener = control_plane.listen_tcp(at).await.context(doing)?;
+    let dns = minisvc_dnsd::Config {
+        domain: CLUSTER_DOMAIN.to_owned(),
+        ttl: DNS_TTL,
+        reverse: vec![IpNet::V4(addresses.services), IpNet::V4(addresses.pods)],
+        address: addresses.dns(),
+        upstreams: config.upstreams.clone(),
+    };
+    let client = component(api, "dnsd");
+    minisvc_dnsd::publish(client.clone(), addresses.dns(), addresses.control_plane()).await.context(doing)?;
+    tasks.spawn(minisvc_dnsd::run(dns, client, vec![socket], vec![listener], shutdown.clone()));
+    Ok(())
+}
+
+async fn start_podd(
+    config: &LabConfig,
+    home: &LabHome,
+    api: &ApiServer,
+    sandbox: &Sandbox,
+    netd: &Netd,
+    user: Option<Credentials>,
+) -> Result<Podd, CliError> {
+    let nodes = config.nodes.iter().map(|node| NodeConfig {
+        name: node.name.clone(),
+        address: node.address,
+        zone: Some(node.zone.clone()),
+        pod_cidr: node.pods,
+    });
+    let mut podd = minisvc_podd::Config::new(nodes.collect(), home.private_dir("pods")?);
+    podd.dns = Some(config.addresses.dns());
+    podd.images = config.images.iter().map(|(name, command)| (name.clone(), image(command))).collect();
+    podd.run_as = user;
+    podd.builtin_program = own_program()?;
+    podd.mtu = MTU;
+    let network = Arc::new(NetdNetwork::new(netd.clone()));
+    Podd::start(podd, component(api, "podd"), sandbox.clone(), network)
+        .await
+        .context(|| "cannot start the nodes".to_owned())
+}
+
+fn image(command: &[String]) -> minisvc_podd::ImageCommand {
+    minisvc_podd::ImageCommand { command: command.to_vec() }
+}
+
+/// The file of this very program, for processes inside the lab.
+fn own_program() -> Result<PathBuf, CliError> {
+    std::env::current_exe().context(|| "cannot find my own program file".to_owned())
+}
+
+/// Pods and shells are processes of the user behind sudo, not of root. Without sudo they are ours anyway.
+fn user_behind_sudo() -> Option<Credentials> {
+    let (uid, gid) = home::behind_sudo();
+    if uid == nix::unistd::geteuid().as_raw() {
+        return None;
+    }
+    let name = nix::unistd::User::from_uid(uid.into()).ok().flatten()?.name;
+    let name = std::ffi::CString::new(name).ok()?;
+    let groups = nix::unistd::getgrouplist(&name, gid.into()).unwrap_or_default();
+    Some(Credentials { uid, gid, groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect() })
+}
+
+async fn wait_for_nodes(config: &LabConfig, client: Client) -> Result<(), CliError> {
+    let nodes = Api::<Node>::all(client.clone());
+    let account =
+        await_condition(Api::<ServiceAccount>::default_namespaced(client), "default", |sa: Option<&ServiceAccount>| {
+            sa.is_some()
+        });
+    let ready = config.nodes.iter().map(|node| await_condition(nodes.clone(), &node.name, is_ready));
+    let all = async {
+        futures::future::try_join_all(ready).await?;
+        account.await
+    };
+    match tokio::time::timeout(NODES_WITHIN, all).await {
+        Ok(result) => result.map(|_| ()).context(|| "cannot watch the nodes".to_owned()),
+        Err(_) => Err(CliError::failed(format!("the nodes were not ready within {} s", NODES_WITHIN.as_secs()))
+            .hint("see why with minisvc up -v")),
+    }
+}
+
+fn is_ready(node: Option<&Node>) -> bool {
+    let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_ref());
+    conditions.is_some_and(|all| all.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"))
+}
+
+async fn join_all(mut tasks: JoinSet<()>) {
+    while tasks.join_next().await.is_some() {}
+}
