@@ -40,6 +40,13 @@ pub(crate) async fn keep(server: Arc<Server>) {
     }
 }
 
+/// Takes this server's address out of its endpoints, because it is about to go (S-173).
+pub(crate) async fn withdraw(server: &Server) -> Result<(), ApiError> {
+    let nowhere = json!({"metadata": {"name": "kubernetes"}, "subsets": [], "endpoints": []});
+    change(server, "", "endpoints", &nowhere, &["subsets"]).await?;
+    change(server, "discovery.k8s.io", "endpointslices", &nowhere, &["endpoints"]).await
+}
+
 async fn look_after_kubernetes(server: &Server) -> Result<(), ApiError> {
     let address = server.options.advertise;
     let (ip, port) = (address.ip(), address.port());
@@ -93,11 +100,15 @@ async fn create(server: &Server, group: &str, plural: &str, namespace: &str, obj
 
 /// Creates an object in `default`, or puts the given fields of an existing one right.
 async fn ensure(server: &Server, group: &str, plural: &str, object: Value, fields: &[&str]) -> Result<(), ApiError> {
-    let Some(resource) = find(server, group, plural) else { return Ok(()) };
-    let name = meta::text(&object, "name").to_owned();
-    if server.record(resource, "default", &name).is_err() {
-        return create(server, group, plural, "default", object).await;
+    match change(server, group, plural, &object, fields).await {
+        Err(ApiError::NotFound(_)) => create(server, group, plural, "default", object).await,
+        other => other,
     }
+}
+
+/// Puts the given fields of an existing object in `default` right; what is right already is not written.
+async fn change(server: &Server, group: &str, plural: &str, object: &Value, fields: &[&str]) -> Result<(), ApiError> {
+    let Some(resource) = find(server, group, plural) else { return Ok(()) };
     let change = |old: &Value| {
         let mut new = old.clone();
         for field in fields {
@@ -105,7 +116,7 @@ async fn ensure(server: &Server, group: &str, plural: &str, object: Value, field
         }
         Ok(new)
     };
-    writer(server, resource, "default").update(&name, &change).await.map(|_| ())
+    writer(server, resource, "default").update(meta::text(object, "name"), &change).await.map(|_| ())
 }
 
 fn find<'a>(server: &'a Server, group: &str, plural: &str) -> Option<&'a Arc<Resource>> {

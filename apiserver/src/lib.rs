@@ -142,7 +142,6 @@ impl ApiServer {
 
     /// The whole API as a router. Whoever serves it must put an [`Identity`] into the extensions of each request it has
     /// authenticated; without one only health and version are answered.
-    #[must_use]
     pub fn router(&self) -> Router {
         let answer = |State(server): State<Arc<Server>>, request: Request<Body>| async move {
             let response: Response = handlers::handle(server, request).await;
@@ -184,13 +183,17 @@ impl ApiServer {
         self.server.set_node_service(service);
     }
 
-    /// Ends watches, waits for queued writes and releases the state directory.
+    /// Ends watches, withdraws its address from the Service `kubernetes` (S-173), waits for queued writes and releases the
+    /// state directory.
     pub async fn close(&self) {
         self.server.closing.cancel();
         let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(keeper) = keeper {
             // It only ever ends by being told to; a panic in it was already logged.
             let _ = keeper.await;
+            if let Err(error) = bootstrap::withdraw(&self.server).await {
+                tracing::warn!(%error, "the server's address could not be withdrawn");
+            }
         }
         self.server.store.close().await;
     }

@@ -273,7 +273,8 @@ impl Column {
 
 /// What a write takes from the pools; consulted on create, update (status excepted) and removal.
 ///
-/// It runs after defaulting, `prepare` and the checks of metadata and before `validate`, so its objections come alone (S-034).
+/// It runs after defaulting and `prepare`, and before metadata and the rules of the kind are checked, so that its objections
+/// come alone (S-034). When somebody else is faster with a claim it runs again from the start.
 pub trait Allocate: Sync {
     /// Decides what `new` needs beyond `old` and writes it into `new`; on removal `new` is `None`, on create `old`.
     ///

@@ -53,7 +53,7 @@ fn undecodable(error: minisvc_schema::DecodeError) -> ApiError {
 /// for.
 pub(crate) fn check(
     name: &KindName<'_>,
-    object: Value,
+    mut object: Value,
     duplicates: &[Duplicate],
     validation: FieldValidation,
 ) -> Result<Decoded, ApiError> {
@@ -77,6 +77,8 @@ pub(crate) fn check(
     if validation == FieldValidation::Strict && !findings.is_empty() {
         return refused(format!("strict decoding error: {}", findings.join(", ")));
     }
+    // What the kind does not have is dropped, and what says the same is spelt the same (S-036).
+    minisvc_schema::normalize(kind, &mut object);
     Ok(Decoded { object, warnings: findings })
 }
 
@@ -98,7 +100,9 @@ pub(crate) fn patch(resource: &Resource, format: PatchFormat, live: &Value, patc
             Some(kind) => minisvc_schema::strategic::apply(kind, live, patch),
             // Without a schema nobody knows the merge keys.
             None => {
-                return Err(ApiError::UnsupportedMediaType("application/json-patch+json, application/merge-patch+json"));
+                return Err(ApiError::UnsupportedMediaType(
+                    "application/json-patch+json, application/merge-patch+json",
+                ));
             }
         },
         // Apply is no change of one object into another: it may create, and it looks at managers.

@@ -1,5 +1,7 @@
 //! Server-side apply and who is recorded as the manager of which fields.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 mod common;
 
 use common::{Answer, ask, server};

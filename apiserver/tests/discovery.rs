@@ -1,5 +1,7 @@
 //! What clients learn about the server before they ask for objects.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 mod common;
 
 use common::{ask, server};

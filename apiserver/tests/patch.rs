@@ -1,5 +1,7 @@
 //! PATCH in its formats, and the status and scale that are written apart from their object.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 mod common;
 
 use common::{ask, client, config_map, config_maps, map, refusal, server};

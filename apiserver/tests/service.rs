@@ -1,11 +1,14 @@
 //! Services against the pools: addresses and ports are taken, shared with nobody and given back with the object.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 mod common;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use common::{ask, client, named, refusal, server};
+use futures::StreamExt as _;
 use http::StatusCode;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Endpoints, Service, ServicePort, ServiceSpec};
@@ -192,4 +195,45 @@ async fn the_api_is_a_service_itself() {
     assert_eq!(slice.endpoints.unwrap()[0].addresses, ["10.95.0.2"]);
     assert_eq!(subset.ports.as_ref().unwrap()[0].port, 6443);
     assert_eq!(slice.ports.unwrap()[0].port, Some(6443));
+}
+
+// S-170
+#[tokio::test]
+async fn the_service_of_the_api_comes_back_and_its_endpoints_are_repaired() {
+    let (_server, client) = client().await;
+    let endpoints = Api::<Endpoints>::namespaced(client.clone(), "default");
+    endpoints.patch("kubernetes", &PatchParams::default(), &Patch::Merge(json!({"subsets": []}))).await.unwrap();
+    services(&client)
+        .patch("kubernetes", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"labels": {"x": "y"}}})))
+        .await
+        .unwrap();
+    let watch = kube::runtime::watcher(endpoints, Default::default());
+    let mut repaired = Box::pin(watch.filter_map(async |event| match event {
+        Ok(kube::runtime::watcher::Event::Apply(object)) => object.subsets.filter(|subsets| !subsets.is_empty()),
+        _ => None,
+    }));
+    common::next(&mut repaired).await;
+    let object = services(&client).get("kubernetes").await.unwrap();
+    assert_eq!(object.labels().get("x").map(String::as_str), Some("y"), "an edited Service stays as it is");
+    services(&client).delete("kubernetes", &DeleteParams::default()).await.unwrap();
+    let back = kube::runtime::wait::await_condition(services(&client), "kubernetes", |found: Option<&Service>| {
+        found.is_some()
+    });
+    tokio::time::timeout(common::DEADLINE, back).await.expect("back in time").unwrap();
+    assert_eq!(address(&services(&client).get("kubernetes").await.unwrap()), "10.96.0.1");
+}
+
+// S-173
+#[tokio::test]
+async fn a_closed_server_is_no_endpoint() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { state_dir: Some(directory.path().to_owned()), ..Options::default() };
+    let server = ApiServer::open(options).await.unwrap();
+    server.close().await;
+    // What is kept can still be read from memory.
+    let endpoints = ask("GET", "/api/v1/namespaces/default/endpoints/kubernetes").of(&server).await.json();
+    assert!(endpoints["subsets"].as_array().is_none_or(Vec::is_empty), "{endpoints}");
+    let path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
+    let slice = ask("GET", path).of(&server).await.json();
+    assert!(slice["endpoints"].as_array().is_none_or(Vec::is_empty), "{slice}");
 }

@@ -1,5 +1,7 @@
 //! What is served below an object: status, scale, binding, eviction, logs, tokens; and how pods end.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 mod common;
 
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,7 @@
 //! Tables, as kubectl asks for them.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 mod common;
 
 use common::{ask, server};

@@ -1,5 +1,7 @@
 //! Watches: what there is, then what happens, without gaps; and kube's own watcher and reflector on top.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 mod common;
 
 use common::{ask, client, config_map, config_maps, next, server};

@@ -144,7 +144,7 @@ impl<'a> Call<'a> {
         match self.verb {
             Verb::Get => objects::get(&self).await,
             Verb::List => objects::list(&self).await,
-            Verb::Watch => watch::watch(&self).await,
+            Verb::Watch => watch::watch(&self),
             Verb::Create => objects::create(&self, body).await,
             Verb::Update => objects::update(&self, body).await,
             Verb::Patch => objects::patch(&self, body).await,

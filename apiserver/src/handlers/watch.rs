@@ -29,7 +29,7 @@ const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 /// Events are gathered into one chunk up to this size when they are there already.
 const CHUNK: usize = 64 * 1024;
 
-pub(super) async fn watch(call: &Call<'_>) -> Result<Response, ApiError> {
+pub(super) fn watch(call: &Call<'_>) -> Result<Response, ApiError> {
     let mut renderer = call.renderer()?;
     // YAML has no stream form.
     renderer.form = Form { yaml: false, ..renderer.form };

@@ -8,8 +8,11 @@ use super::{Writer, Written};
 use crate::error::ApiError;
 use crate::{meta, resources};
 
-/// How often a lost race is tried again, be it for a generated name, a claim chosen by us, or the namespace (S-115, A-049).
-const TRIES: usize = 8;
+/// How many generated names are tried.
+const NAMES: usize = 8;
+/// How often a lost race for an address, a port or the namespace is run again. An address that the client asked for is
+/// refused in the next run, and one that we chose is chosen anew (S-103, S-115).
+const RACES: usize = 64;
 
 /// What clients may send but not decide.
 const DISCARDED: [&str; 6] =
@@ -33,8 +36,8 @@ impl Writer<'_> {
         }
         let generate = meta::text(&object, "name").is_empty().then(|| meta::text(&object, "generateName").to_owned());
         let generate = generate.filter(|base| !base.is_empty());
-        let mut raced = None;
-        for _ in 0..TRIES {
+        let (mut names, mut races) = (0, 0);
+        loop {
             let mut attempt = object.clone();
             if let Some(base) = &generate {
                 let name = meta::generated_name(base, |bound| rand::random_range(0..bound));
@@ -42,16 +45,12 @@ impl Writer<'_> {
             }
             match self.create_once(attempt).await {
                 Ok(written) => return Ok(written),
-                Err(Lost::Failed(ApiError::AlreadyExists(target))) if generate.is_some() => {
-                    raced = Some(ApiError::AlreadyExists(target));
-                }
+                Err(Lost::Failed(ApiError::AlreadyExists(_))) if generate.is_some() && names + 1 < NAMES => names += 1,
                 Err(Lost::Failed(error)) => return Err(error),
-                Err(Lost::Race(key)) => {
-                    raced = Some(ApiError::internal(format!("{key} was changed by others {TRIES} times in a row")));
-                }
+                Err(Lost::Race(_)) if races < RACES => races += 1,
+                Err(Lost::Race(key)) => return Err(ApiError::internal(format!("{key} is fought over too hard"))),
             }
         }
-        Err(raced.unwrap_or_else(|| ApiError::internal("creation was not tried")))
     }
 
     async fn create_once(&self, mut object: Value) -> Result<Written, Lost> {

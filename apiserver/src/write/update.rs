@@ -13,6 +13,8 @@ use crate::{meta, resources, stored};
 
 /// How often an update without a revision of its own is tried when others write in between.
 const TRIES: usize = 5;
+/// How often a lost race for an address or port is run again.
+const RACES: usize = 64;
 
 /// What the text of a stale write says; clients look for the reason, people for this.
 pub(super) const STALE: &str =
@@ -28,15 +30,17 @@ pub(crate) type Change<'a> = dyn Fn(&Value) -> Result<Value, ApiError> + Send + 
 impl Writer<'_> {
     /// Changes an object that exists.
     pub(crate) async fn update(&self, name: &str, change: &Change<'_>) -> Result<Written, ApiError> {
-        for _ in 0..TRIES {
+        let (mut tries, mut races) = (1, 0);
+        loop {
             let record = self.server.record(self.resource, self.namespace, name)?;
             match self.update_once(&record, name, change).await {
                 Ok(written) => return Ok(written),
                 Err(Lost::Failed(error)) => return Err(error),
-                Err(Lost::Race(key)) => tracing::debug!(%key, "update lost a race, trying again"),
+                Err(Lost::Race(key)) if key == record.key && tries < TRIES => tries += 1,
+                Err(Lost::Race(key)) if key != record.key && races < RACES => races += 1,
+                Err(Lost::Race(_)) => return Err(self.stale(name)),
             }
         }
-        Err(self.stale(name))
     }
 
     pub(super) fn stale(&self, name: &str) -> ApiError {

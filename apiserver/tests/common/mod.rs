@@ -1,7 +1,6 @@
 //! What the tests of this crate share: a server in memory, requests by hand, and watches with a deadline.
 
-// Every test binary includes this file and none uses all of it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "every test binary includes this file and none uses all of it")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
