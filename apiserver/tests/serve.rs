@@ -20,10 +20,10 @@ use hyper::body::Frame;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use jiff::{SignedDuration, Timestamp};
-use minisvc_apiserver::Identity;
 use minisvc_apiserver::serve::{
     Authenticator, Ca, CaError, ClientCertificate, ServerNames, TokenRequest, serve_tls, serve_unix,
 };
+use minisvc_apiserver::{ApiServer, Identity, Options};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -146,7 +146,6 @@ async fn a_certificate_of_another_authority_is_refused_in_the_handshake() {
     assert!(lab.handshake("localhost", client_config(roots, None)).await.is_err());
 }
 
-// A-001
 #[tokio::test]
 async fn plain_http_gets_no_answer_and_does_no_harm() {
     let lab = Lab::start().await;
@@ -241,6 +240,59 @@ async fn the_unix_socket_is_open_to_its_owner() {
     assert_eq!(get(&mut client, "/api", Some("nonsense")).await.0, StatusCode::OK);
     shutdown.cancel();
     within(server).await.unwrap();
+}
+
+// A-004, A-005, A-119
+#[tokio::test]
+async fn the_real_server_serves_its_administrator_and_refuses_a_service_account() {
+    let api = ApiServer::open(Options::default()).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let server = tokio::spawn({
+        let (api, shutdown) = (api.clone(), shutdown.clone());
+        async move { api.serve_tls(listener, shutdown).await }
+    });
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(api.ca().certificate().as_bytes()).unwrap()).unwrap();
+    let connect = async |certificate: Option<&ClientCertificate>| {
+        let config = client_config(roots.clone(), certificate);
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from("kubernetes.default.svc").unwrap();
+        http(TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()).await
+    };
+    let mut admin = connect(Some(api.ca().admin())).await;
+    let post = |path: &str, body: &'static str| {
+        let body = Full::from(body).map_err(|never: std::convert::Infallible| match never {}).boxed();
+        Request::post(path).header(header::CONTENT_TYPE, "application/json").body(body).unwrap()
+    };
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    let account = r#"{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"name":"cart"}}"#;
+    assert_eq!(send(&mut admin, post(accounts, account)).await.0, StatusCode::CREATED);
+    let request = r#"{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{"audiences":[]}}"#;
+    let (code, body) = send(&mut admin, post(&format!("{accounts}/cart/token"), request)).await;
+    assert_eq!(code, StatusCode::CREATED, "{body}");
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let token = body["status"]["token"].as_str().unwrap();
+
+    let mut other = connect(None).await;
+    assert_eq!(get(&mut other, "/apis", Some(token)).await.0, StatusCode::OK);
+    let (code, body) = get(&mut other, "/api/v1/namespaces/default/pods", Some(token)).await;
+    assert_eq!(code, StatusCode::FORBIDDEN, "{body}");
+    let status: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let why = "User \"system:serviceaccount:default:cart\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\"";
+    assert_eq!(status["reason"], "Forbidden");
+    assert!(status["message"].as_str().unwrap().ends_with(why), "{status}");
+
+    // The account goes, and its token with it.
+    let gone = Request::delete(format!("{accounts}/cart")).body(empty()).unwrap();
+    assert_eq!(send(&mut admin, gone).await.0, StatusCode::OK);
+    assert_eq!(get(&mut other, "/apis", Some(token)).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(get(&mut other, "/readyz", None).await, (StatusCode::OK, "ok".to_owned()));
+    drop((admin, other));
+    shutdown.cancel();
+    within(server).await.unwrap().unwrap();
+    within(api.close()).await;
 }
 
 #[test]

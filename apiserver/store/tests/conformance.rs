@@ -117,7 +117,6 @@ async fn a_transaction_happens_completely_or_not_at_all(fixture: impl Fixture) {
     assert_eq!(store.get(&taken).unwrap().revision, revision);
 }
 
-//
 async fn of_two_that_expect_the_same_one_wins(fixture: impl Fixture) {
     let store = fixture.open();
     let at = create(&store, &pod("a"), "zero").await.unwrap();
@@ -162,7 +161,7 @@ async fn lists_are_sorted_and_limited_to_a_namespace(fixture: impl Fixture) {
     assert!(names(Some("c")).is_empty());
 }
 
-//
+//
 async fn a_watch_continues_a_list_without_gap(fixture: impl Fixture) {
     let store = fixture.open();
     // A writer that never pauses, and lists at arbitrary moments: list plus watch must give its every write.
@@ -291,7 +290,6 @@ async fn a_slow_watch_ends_and_holds_nobody_up(fixture: impl Fixture) {
     assert_eq!(closed(&mut slow).await, WatchClosed::TooSlow);
 }
 
-//
 async fn progress_is_known_only_when_all_is_delivered(fixture: impl Fixture) {
     let store = fixture.open();
     let start = store.revision();
@@ -306,7 +304,6 @@ async fn progress_is_known_only_when_all_is_delivered(fixture: impl Fixture) {
     assert_eq!(watch.progress(), Some(other));
 }
 
-//
 async fn waiting_for_a_revision(fixture: impl Fixture) {
     let store = fixture.open();
     let start = store.revision();
