@@ -1,5 +1,7 @@
 //! Services as a client of the API sees them.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 mod common;
 
 use std::net::{Ipv4Addr, SocketAddr};

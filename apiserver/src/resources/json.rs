@@ -90,6 +90,13 @@ pub(super) fn remove(value: &mut Value, key: &str) -> Option<Value> {
     value.as_object_mut().and_then(|map| map.shift_remove(key))
 }
 
+/// Takes a field away if it holds `null`, the empty text or zero, which all mean the same as no field at all.
+pub(super) fn remove_empty(value: &mut Value, key: &str) {
+    if value.get(key).is_some_and(|found| found.is_null() || found == "" || found == 0) {
+        remove(value, key);
+    }
+}
+
 /// The object under `key`, made if it is absent, so that the caller can fill it.
 pub(super) fn child<'a>(value: &'a mut Value, key: &str) -> Option<&'a mut Value> {
     let map = value.as_object_mut()?;
@@ -125,5 +132,8 @@ mod tests {
         set_default_text(&mut value, "c", "x");
         set_default(child(&mut value, "d").unwrap(), "e", true);
         assert_eq!(value, json!({"a": 2, "b": 1, "c": "x", "d": {"e": true}}));
+        let mut value = json!({"a": null, "b": "", "c": 0, "d": 1});
+        ["a", "b", "c", "d", "e"].into_iter().for_each(|key| remove_empty(&mut value, key));
+        assert_eq!(value, json!({"d": 1}));
     }
 }

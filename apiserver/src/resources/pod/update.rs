@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::super::check::Errors;
-use super::super::json::{integer, list, list_mut, remove, set, text};
+use super::super::json::{integer, list, list_mut, remove, set};
 
 /// Named in full, because the client sees nothing else.
 const FIXED: &str = "pod updates may not change fields other than the images of containers and init containers, \
@@ -35,10 +35,6 @@ pub(super) fn validate(errors: &mut Errors, new: &Value, old: &Value) {
     let gates = list(old, "/schedulingGates");
     if list(new, "/schedulingGates").iter().all(|gate| gates.contains(gate)) {
         restore(&mut rest, old, "schedulingGates");
-    }
-    // The scheduler's binding arrives as an update of the whole object.
-    if text(old, "/nodeName").is_empty() && gates.is_empty() {
-        restore(&mut rest, old, "nodeName");
     }
     if &rest != old {
         errors.forbidden("spec", FIXED);
@@ -108,6 +104,7 @@ mod tests {
             ("toleration removed", json!({"tolerations": []}), vec!["spec.tolerations"]),
             ("grace", json!({"terminationGracePeriodSeconds": 2}), vec!["spec"]),
             ("gate added", json!({"schedulingGates": [{"name": "x/y"}]}), vec!["spec"]),
+            // Pods are bound through their own subresource.
             ("node", json!({"nodeName": "m"}), vec!["spec"]),
             ("environment", json!({"containers": [{"name": "c", "image": "a", "env": [{"name": "A"}]}]}), vec!["spec"]),
             ("fewer containers", json!({"containers": []}), vec!["spec.containers"]),
@@ -120,17 +117,6 @@ mod tests {
             }
             assert_eq!(fields(&new, &old), expected, "{label}");
         }
-    }
-
-    #[test]
-    fn a_pod_without_a_node_can_be_bound() {
-        let old = json!({"containers": []});
-        assert!(fields(&json!({"containers": [], "nodeName": "n"}), &old).is_empty());
-        let gated = json!({"containers": [], "schedulingGates": [{"name": "g/h"}]});
-        assert_eq!(
-            fields(&json!({"containers": [], "nodeName": "n", "schedulingGates": [{"name": "g/h"}]}), &gated),
-            ["spec"]
-        );
     }
 
     fn fields(new: &Value, old: &Value) -> Vec<String> {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::resources::json::{
-    child, has, integer, is_true, list_mut, set, set_default, set_default_number, set_default_text, text,
+    child, has, integer, is_true, list_mut, remove_empty, set, set_default, set_default_number, set_default_text, text,
 };
 
 /// Whose spec it is: a few defaults apply to Pods and not to templates.
@@ -24,6 +24,7 @@ pub(in crate::resources) fn default(spec: &mut Value, owner: Owner) {
     set_default_text(spec, "restartPolicy", "Always");
     set_default(spec, "terminationGracePeriodSeconds", 30);
     set_default_text(spec, "dnsPolicy", "ClusterFirst");
+    remove_empty(spec, "nodeName");
     account_names(spec);
     set_default(spec, "securityContext", json!({}));
     set_default_text(spec, "schedulerName", "default-scheduler");
@@ -60,6 +61,7 @@ fn account_names(spec: &mut Value) {
 fn default_container(container: &mut Value) {
     for port in list_mut(container, "/ports") {
         set_default_text(port, "protocol", "TCP");
+        remove_empty(port, "hostPort");
     }
     for variable in list_mut(container, "/env") {
         default_field_ref(variable.pointer_mut("/valueFrom/fieldRef"));

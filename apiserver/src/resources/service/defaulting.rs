@@ -4,15 +4,25 @@
 
 use serde_json::{Value, json};
 
-use super::super::json::{child, has, list_mut, remove, set, set_default, set_default_text, text};
+use super::super::json::{child, has, list_mut, remove, remove_empty, set, set_default, set_default_text, text};
 use super::{CLUSTER_IP, EXTERNAL_NAME, LOAD_BALANCER, is_externally_accessible, kind};
 
 /// Three hours (S-023).
 const AFFINITY_SECONDS: i64 = 10_800;
+/// Fields in which an empty text or zero means that the client wants none, or wants us to choose.
+const OPTIONAL: [&str; 6] = [
+    "clusterIP",
+    "externalName",
+    "externalTrafficPolicy",
+    "healthCheckNodePort",
+    "internalTrafficPolicy",
+    "loadBalancerIP",
+];
 
 /// Fills in a Service; doing it twice changes nothing.
 pub(super) fn default(service: &mut Value) {
     let Some(spec) = child(service, "spec") else { return };
+    OPTIONAL.into_iter().for_each(|field| remove_empty(spec, field));
     set_default_text(spec, "type", CLUSTER_IP);
     list_mut(spec, "/ports").for_each(default_port);
     affinity(spec);
@@ -37,6 +47,7 @@ pub(super) fn default(service: &mut Value) {
 
 fn default_port(port: &mut Value) {
     set_default_text(port, "protocol", "TCP");
+    remove_empty(port, "nodePort");
     let target = &port["targetPort"];
     if (target.is_null() || target == &json!(0) || target == "") && has(port, "/port") {
         let number = port["port"].clone();
@@ -114,6 +125,17 @@ mod tests {
             let found = defaulted(spec.clone()).pointer(pointer).cloned().unwrap_or_default();
             assert_eq!(found, expected, "{statement}: {spec}");
         }
+    }
+
+    #[test]
+    fn what_says_nothing_is_not_kept() {
+        let spec = defaulted(
+            json!({"clusterIP": "", "externalName": null, "healthCheckNodePort": 0, "ports": [{"port": 80, "nodePort": 0}]}),
+        );
+        for field in ["clusterIP", "externalName", "healthCheckNodePort"] {
+            assert_eq!(spec.get(field), None, "{field}");
+        }
+        assert_eq!(spec["ports"][0].get("nodePort"), None);
     }
 
     // S-029
