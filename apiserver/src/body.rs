@@ -28,7 +28,9 @@ enum Encoding {
 pub(crate) async fn collect(body: Body) -> Result<Bytes, ApiError> {
     match Limited::new(body, LIMIT).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::RequestEntityTooLarge(LIMIT)),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(ApiError::RequestEntityTooLarge(format!("limit is {LIMIT}")))
+        }
         Err(error) => Err(ApiError::BadRequest(format!("the body of the request could not be read: {error}"))),
     }
 }

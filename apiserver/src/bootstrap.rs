@@ -1,11 +1,12 @@
 //! What exists from the start: four namespaces and the Service `kubernetes` (A-059, S-169 to S-172).
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::error::ApiError;
 use crate::meta;
@@ -27,13 +28,14 @@ pub(crate) async fn run(server: &Server) -> Result<(), ApiError> {
     look_after_kubernetes(server).await
 }
 
-/// Brings back the Service `kubernetes` and its endpoints for as long as the server runs.
-pub(crate) async fn keep(server: Arc<Server>) {
+/// Brings back the Service `kubernetes` and its endpoints until the server is closed or dropped.
+pub(crate) async fn keep(server: Weak<Server>, closing: CancellationToken) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(PERIOD) => {}
-            () = server.closing.cancelled() => return,
+            () = closing.cancelled() => return,
         }
+        let Some(server) = server.upgrade() else { return };
         if let Err(error) = look_after_kubernetes(&server).await {
             tracing::warn!(%error, "the Service kubernetes could not be looked after");
         }

@@ -211,9 +211,9 @@ pub enum ApiError {
     /// 410: the revision asked for is no longer kept.
     #[error("{0}")]
     Expired(String),
-    /// 413: the body is larger than the given number of bytes.
-    #[error("Request entity too large: limit is {0}")]
-    RequestEntityTooLarge(usize),
+    /// 413: the request is more than the server takes; the text names the limit.
+    #[error("Request entity too large: {0}")]
+    RequestEntityTooLarge(String),
     /// 415: the body is in a form this server does not read.
     #[error("the body of the request was in an unknown format - accepted media types include: {0}")]
     UnsupportedMediaType(&'static str),

@@ -1,8 +1,8 @@
 //! A Kubernetes-compatible REST API over the object store.
 //!
-//! A request goes through: [`request_info`](crate::request_info) (what the URL means), authorisation, the registry (which
-//! kind), `body` (decoding, strictness), `write` (defaults, rules, allocation, one transaction) and `render` (the form the
-//! client asked for). It decides nothing about pods or packets: controllers, podd, netd and dnsd are clients like any other.
+//! A request goes through `request_info` (what the URL means), authorisation, the [`registry`] (which kind), `body`
+//! (decoding, strictness), `write` (defaults, rules, allocation, one transaction) and `render` (the form the client asked
+//! for). It decides nothing about pods or packets: controllers, podd, netd and dnsd are clients like any other.
 
 mod attributes;
 mod body;
@@ -130,7 +130,7 @@ impl ApiServer {
         };
         let server = Arc::new(Server::new(store, ca, options));
         bootstrap::run(&server).await?;
-        let keeper = tokio::spawn(bootstrap::keep(Arc::clone(&server)));
+        let keeper = tokio::spawn(bootstrap::keep(Arc::downgrade(&server), server.closing.clone()));
         Ok(Self { server, keeper: Arc::new(Mutex::new(Some(keeper))) })
     }
 

@@ -362,7 +362,20 @@ fn list_options_error(field: &str, why: &str) -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        // no path and no query stops the server.
+        #[test]
+        fn any_path_and_query_is_read(path in "(/[a-z%./:]{0,6}){0,8}", query in "[a-zA-Z0-9%&=+,!]{0,60}") {
+            let route = Route::parse(&path);
+            prop_assert_eq!(Route::parse(&format!("{path}/")), route);
+            let query = Query::parse(Some(&query));
+            let _ = (ListOptions::from_query(&query, true), WriteOptions::from_query(&query));
+        }
+    }
 
     fn resource(path: &str) -> ResourcePath {
         match Route::parse(path) {

@@ -171,6 +171,6 @@ fn unpatchable(resource: &Resource, live: &Value, error: PatchError) -> ApiError
         PatchError::Failed(why) => {
             resource.invalid(crate::meta::text(live, "name"), vec![FieldError::new(Cause::Invalid, "patch", why)])
         }
-        PatchError::TooLarge(_) => ApiError::RequestEntityTooLarge(crate::body::LIMIT),
+        PatchError::TooLarge(why) => ApiError::RequestEntityTooLarge(why),
     }
 }

@@ -248,7 +248,58 @@ fn unescape(value: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// One requirement as text, and what it says about labels by the words of A-093.
+    fn requirement() -> impl Strategy<Value = (String, fn(Option<&str>, &str) -> bool, String, String)> {
+        let key = prop_oneof![Just("a"), Just("b"), Just("c")];
+        let value = prop_oneof![Just("x"), Just("y"), Just("")];
+        let form: Vec<(&str, fn(Option<&str>, &str) -> bool)> = vec![
+            ("K=V", |label, value| label == Some(value)),
+            ("K == V", |label, value| label == Some(value)),
+            ("K!=V", |label, value| label != Some(value)),
+            ("K in (V,never)", |label, value| label == Some(value)),
+            ("K notin (V,never)", |label, value| label != Some(value)),
+            ("K", |label, _| label.is_some()),
+            ("!K", |label, _| label.is_none()),
+        ];
+        (key, value, prop::sample::select(form)).prop_map(|(key, value, (form, meaning))| {
+            (form.replace('K', key).replace('V', value), meaning, key.to_owned(), value.to_owned())
+        })
+    }
+
+    proptest! {
+        //
+        #[test]
+        fn conjunctions_mean_all_of_their_terms(
+            terms in prop::collection::vec(requirement(), 0..5),
+            labels in prop::collection::btree_map("[ab]", "[xy]?", 0..3),
+        ) {
+            let text: Vec<&str> = terms.iter().map(|(text, ..)| text.as_str()).collect();
+            let selector = LabelSelector::parse(&text.join(",")).unwrap();
+            let lookup = |key: &str| labels.get(key).map(String::as_str);
+            let expected = terms.iter().all(|(_, meaning, key, value)| meaning(lookup(key), value));
+            prop_assert_eq!(selector.matches(lookup), expected, "{:?}", text);
+        }
+
+        //
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,40}") {
+            let _ = (LabelSelector::parse(&text), FieldSelector::parse(&text, &["x"]));
+        }
+
+        //
+        #[test]
+        fn escaped_values_come_back(value in "[a,=\\\\]{0,10}") {
+            let escaped: String =
+                value.chars().flat_map(|c| if c == 'a' { vec![c] } else { vec!['\\', c] }).collect();
+            let selector = FieldSelector::parse(&format!("x={escaped},metadata.name=n"), &["x"]).unwrap();
+            let field = |name: &str| if name == "x" { Some(value.as_str()) } else { Some("n") };
+            prop_assert!(selector.matches(field));
+        }
+    }
 
     fn label_match(selector: &str, labels: &[(&'static str, &'static str)]) -> bool {
         let selector = LabelSelector::parse(selector).unwrap();

@@ -164,9 +164,47 @@ pub(crate) fn volatile(key: &Key) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+
+    fn json_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            ".{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(".{0,6}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        // whatever an object holds, its text reads back as the object, and its list form is the object without type.
+        #[test]
+        fn text_and_object_are_the_same(spec in json_value(), labels in json_value(), key in ".{0,6}", revision in 1_u64..) {
+            let mut object = json!({
+                "kind": "K", "apiVersion": "g/v1",
+                "metadata": {"name": "n", "uid": "u", "labels": labels, "resourceVersion": revision.to_string()},
+            });
+            object["metadata"][format!("x{key}")] = json!(key);
+            object[format!("x{key}")] = spec;
+            let stored = Encoded::new(&object).at(Revision(revision));
+            prop_assert_eq!(decode(&stored), object.clone());
+            prop_assert_eq!(&encode(&object), &stored);
+            let item = [b"{", without_type(&stored)].concat();
+            for key in ["kind", "apiVersion"] {
+                object.as_object_mut().unwrap().shift_remove(key);
+            }
+            prop_assert_eq!(decode(&item), object);
+        }
+    }
 
     fn text(bytes: &[u8]) -> &str {
         std::str::from_utf8(bytes).unwrap()

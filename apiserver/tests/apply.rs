@@ -114,3 +114,27 @@ async fn ordinary_writers_are_recorded_too() {
     let same = ask("PATCH", &path).patch("application/merge-patch+json", &patch).of(&server).await.json();
     assert_eq!(same["metadata"], patched["metadata"]);
 }
+
+//
+#[tokio::test]
+async fn ownership_is_moved_by_a_guarded_json_patch() {
+    let server = server().await;
+    let object = json!({"metadata": {"name": "a"}, "data": {"k": "1"}});
+    let path = format!("{CONFIG_MAPS}?fieldManager=kubectl-client-side-apply");
+    let created = ask("POST", &path).json(&object).of(&server).await.json();
+    let mut entries = created["metadata"]["managedFields"].clone();
+    entries[0]["manager"] = json!("kubectl");
+    entries[0]["operation"] = json!("Apply");
+    let patch = json!([
+        {"op": "replace", "path": "/metadata/managedFields", "value": entries},
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": created["metadata"]["resourceVersion"]},
+    ]);
+    let moved = ask("PATCH", &format!("{CONFIG_MAPS}/a")).patch("application/json-patch+json", &patch);
+    let moved = moved.of(&server).await;
+    assert_eq!((moved.code, managers(&moved.json())), (StatusCode::OK, vec![pair("kubectl", "Apply")]));
+    let again =
+        ask("PATCH", &format!("{CONFIG_MAPS}/a")).patch("application/json-patch+json", &patch).of(&server).await;
+    assert_eq!(again.code, StatusCode::CONFLICT);
+    let applied = apply(&server, "fieldManager=kubectl", json!({"l": "2"})).await;
+    assert_eq!((applied.code, &applied.json()["data"]), (StatusCode::OK, &json!({"l": "2"})));
+}

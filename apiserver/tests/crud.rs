@@ -58,6 +58,16 @@ async fn what_contradicts_the_url_is_refused() {
     }
 }
 
+// what kubectl writes for lack of a time is no unknown field
+#[tokio::test]
+async fn a_null_creation_time_is_normal() {
+    let server = server().await;
+    let sent = json!({"metadata": {"name": "a", "creationTimestamp": null}});
+    let answer = ask("POST", &format!("{CONFIG_MAPS}?fieldValidation=Strict")).json(&sent).of(&server).await;
+    assert_eq!(answer.code, StatusCode::CREATED, "{}", answer.text);
+    assert_eq!(answer.header("warning"), "");
+}
+
 //
 #[tokio::test]
 async fn a_revision_on_create_is_refused() {
@@ -224,7 +234,7 @@ async fn bodies_have_a_limit() {
     assert_eq!((huge.code, &huge.json()["reason"]), (StatusCode::PAYLOAD_TOO_LARGE, &json!("RequestEntityTooLarge")));
 }
 
-//
+//
 #[tokio::test]
 async fn bodies_come_in_several_forms() {
     let server = server().await;
@@ -232,6 +242,11 @@ async fn bodies_come_in_several_forms() {
     assert_eq!(untyped.code, StatusCode::CREATED);
     let yaml = ask("POST", CONFIG_MAPS).header("content-type", "application/yaml").bytes("metadata:\n  name: yaml\n");
     assert_eq!(yaml.of(&server).await.code, StatusCode::CREATED);
+    let protobuf = b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x0c\x0a\x0a\x0a\x08protobuf";
+    let protobuf =
+        ask("POST", CONFIG_MAPS).header("content-type", "application/vnd.kubernetes.protobuf").bytes(*protobuf);
+    let created = protobuf.of(&server).await;
+    assert_eq!((created.code, &created.json()["metadata"]["name"]), (StatusCode::CREATED, &json!("protobuf")));
     let other = ask("POST", CONFIG_MAPS).header("content-type", "text/csv").bytes("a,b").of(&server).await;
     assert_eq!(
         (other.code, &other.json()["reason"]),

@@ -87,6 +87,33 @@ async fn aggregated_discovery_in_both_versions() {
     }
 }
 
+//
+#[tokio::test]
+async fn subresources_of_other_groups_and_the_order_of_groups() {
+    let server = server().await;
+    let core = ask("GET", "/api/v1").of(&server).await.json();
+    let eviction = entry(&core, "pods/eviction");
+    assert_eq!(
+        (&eviction["group"], &eviction["version"], &eviction["kind"]),
+        (&json!("policy"), &json!("v1"), &json!("Eviction"))
+    );
+    assert_eq!(entry(&core, "pods")["categories"], json!(["all"]));
+    assert_eq!(entry(&core, "pods/log")["verbs"], json!(["get"]));
+    let apps = ask("GET", "/apis/apps/v1").of(&server).await.json();
+    for name in ["deployments/scale", "replicasets/scale"] {
+        let scale = entry(&apps, name);
+        assert_eq!(
+            (&scale["group"], &scale["version"], &scale["kind"]),
+            (&json!("autoscaling"), &json!("v1"), &json!("Scale"))
+        );
+    }
+    // `events` without a group means those of core, which kubectl reads first.
+    assert_eq!(entry(&core, "events")["kind"], "Event");
+    let groups = ask("GET", "/apis").of(&server).await.json();
+    let names: Vec<&str> = groups["groups"].as_array().unwrap().iter().map(|g| g["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"events.k8s.io") && names.contains(&"apps"), "{names:?}");
+}
+
 //
 #[tokio::test]
 async fn groups_that_are_not_served_are_absent() {

@@ -172,6 +172,8 @@ async fn a_put_creates_a_service() {
     let answer = ask("PUT", &format!("{SERVICES}/a")).json(&body).of(&server).await;
     assert_eq!(answer.code, StatusCode::CREATED, "{}", answer.text);
     assert!(answer.json()["spec"]["clusterIP"].is_string());
+    let of_another = json!({"metadata": {"name": "b", "uid": "x"}, "spec": {"ports": [{"port": 80}]}});
+    assert_eq!(ask("PUT", &format!("{SERVICES}/b")).json(&of_another).of(&server).await.code, StatusCode::CONFLICT);
 }
 
 // A-059, S-169, S-171, S-172

@@ -7,10 +7,12 @@ mod watch;
 
 pub(crate) use access::allowed;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use futures::FutureExt as _;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use jiff::Timestamp;
@@ -27,7 +29,11 @@ use crate::{discovery, health, openapi, reviews};
 
 /// Answers any request. The identity is an extension that only the in-memory client or an authenticator sets.
 pub(crate) async fn handle(server: Arc<Server>, request: Request<Body>) -> Response {
-    let mut response = respond(server, request).await.unwrap_or_else(IntoResponse::into_response);
+    // A bug in one handler is that request's misfortune, not that of the controller which shares the task. Nothing that
+    // a handler holds outlives it half changed: all lasting change is made by the store's own thread.
+    let outcome = AssertUnwindSafe(respond(server, request)).catch_unwind().await;
+    let outcome = outcome.unwrap_or_else(|_| Err(ApiError::internal("the request could not be handled, see the log")));
+    let mut response = outcome.unwrap_or_else(IntoResponse::into_response);
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
     response
 }
@@ -144,7 +150,7 @@ impl<'a> Call<'a> {
         match self.verb {
             Verb::Get => objects::get(&self).await,
             Verb::List => objects::list(&self).await,
-            Verb::Watch => watch::watch(&self),
+            Verb::Watch => watch::watch(&self).await,
             Verb::Create => objects::create(&self, body).await,
             Verb::Update => objects::update(&self, body).await,
             Verb::Patch => objects::patch(&self, body).await,

@@ -34,7 +34,7 @@ pub(super) async fn get(call: &Call<'_>) -> Result<Response, ApiError> {
 }
 
 /// Waits until the store is at least at the revision the client has already seen.
-async fn reach(call: &Call<'_>, revision: Option<u64>) -> Result<(), ApiError> {
+pub(super) async fn reach(call: &Call<'_>, revision: Option<u64>) -> Result<(), ApiError> {
     let wanted = Revision(revision.unwrap_or(0));
     if wanted <= call.server.store.revision() {
         return Ok(());
@@ -154,7 +154,14 @@ pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response, ApiE
         Err(ApiError::NotFound(_)) if part == Part::Object && call.resource.allow_create_on_update => {
             let mut object = decoded.object;
             check_name(&object, name)?;
+            let uid = meta::text(&object, "uid");
+            if !uid.is_empty() {
+                let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: ");
+                return Err(ApiError::Conflict { target: Box::new(call.resource.target(name)), why });
+            }
             meta::set(&mut object, "name", name);
+            // There is nothing that the revision could be of.
+            meta::unset(&mut object, "resourceVersion");
             writer.create(object).await?
         }
         other => other?,

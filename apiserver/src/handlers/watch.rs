@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
 use super::Call;
-use super::objects::{Selection, select};
+use super::objects::{Selection, reach, select};
 use crate::error::ApiError;
 use crate::negotiate::Form;
 use crate::render::Renderer;
@@ -29,12 +29,16 @@ const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 /// Events are gathered into one chunk up to this size when they are there already.
 const CHUNK: usize = 64 * 1024;
 
-pub(super) fn watch(call: &Call<'_>) -> Result<Response, ApiError> {
+pub(super) async fn watch(call: &Call<'_>) -> Result<Response, ApiError> {
     let mut renderer = call.renderer()?;
     // YAML has no stream form.
     renderer.form = Form { yaml: false, ..renderer.form };
     let options = ListOptions::from_query(&call.query, true)?;
     let selection = Selection::parse(call, &options)?;
+    if options.send_initial_events == Some(true) {
+        // The state to begin with must not be older than what the client has seen.
+        reach(call, options.resource_version).await?;
+    }
     let watcher = Watcher::open(call, renderer, selection, &options);
     let body = Body::from_stream(stream::unfold(watcher, |watcher| async {
         let mut watcher = watcher?;

@@ -104,7 +104,7 @@ impl Writer<'_> {
     fn lost(&self, error: CommitError) -> Lost {
         Lost::Failed(match error {
             CommitError::Conflict(key) => return Lost::Race(key),
-            CommitError::TooLarge { .. } => ApiError::RequestEntityTooLarge(Txn::MAX_VALUE),
+            CommitError::TooLarge { .. } => ApiError::RequestEntityTooLarge(error.to_string()),
             CommitError::Closed => ApiError::ServiceUnavailable("the server is shutting down".to_owned()),
             CommitError::BadKey(_) => ApiError::bad_request("names may not contain NUL"),
             CommitError::Backend(source) => {
