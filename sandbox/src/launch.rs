@@ -74,6 +74,8 @@ impl Sandbox {
         let mut starter = Command::new(&options.program)
             .arg0("minisvc")
             .args(&options.args)
+            // The helper needs none, and what is secret in ours must not be seen in a pod as the environment of PID 1.
+            .env_clear()
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .kill_on_drop(true)

@@ -21,6 +21,7 @@ mod protocol;
 mod spec;
 mod sys;
 
+pub use agent::open_host_tun;
 pub use error::{LaunchError, OsError, SandboxError, SpawnError};
 pub use fds::{FdListener, FdSocket, MESSAGE_LIMIT, PeerCredentials, watch_fd};
 pub use helper::helper_main;

@@ -7,5 +7,7 @@ mod process;
 mod rules;
 mod serve;
 mod spawn;
+mod tun;
 
+pub use net::open_host_tun;
 pub(crate) use serve::run;

@@ -1,4 +1,4 @@
-//! Routing rules, which only netlink can set: a range of ports of an own address that leaves through an interface.
+//! Routing rules: a range of ports of an own address that leaves through an interface.
 
 use std::io;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use nix::errno::Errno;
 use nix::libc;
 
-use crate::agent::netlink::{Message, ask};
+use crate::agent::netlink::{Message, family, host_prefix, octets};
 use crate::error::SandboxError;
 use crate::protocol::Reflection;
 
@@ -36,59 +36,44 @@ pub(super) fn reflect(wanted: &Reflection) -> Result<(), SandboxError> {
 }
 
 fn reflect_with(wanted: &Reflection) -> io::Result<()> {
-    let family = Family::of(wanted.address);
     let index = nix::net::if_::if_nametoindex(wanted.interface.as_str())?;
     let tolerate = |result: io::Result<()>, harmless: Errno| match result {
         Err(error) if error.raw_os_error() == Some(harmless as i32) => Ok(()),
         result => result,
     };
     // A second range of the same namespace finds the first three done.
-    tolerate(ask(&way_out(family, index)), Errno::EEXIST)?;
-    tolerate(ask(&local_rule(family, libc::RTM_NEWRULE, LOCAL_PRIORITY)), Errno::EEXIST)?;
-    tolerate(ask(&local_rule(family, libc::RTM_DELRULE, 0)), Errno::ENOENT)?;
+    tolerate(way_out(wanted.address, index).ask(), Errno::EEXIST)?;
+    tolerate(local_rule(wanted.address, libc::RTM_NEWRULE, LOCAL_PRIORITY).ask(), Errno::EEXIST)?;
+    tolerate(local_rule(wanted.address, libc::RTM_DELRULE, 0).ask(), Errno::ENOENT)?;
     for protocol in [libc::IPPROTO_TCP, libc::IPPROTO_UDP] {
         let protocol = u8::try_from(protocol).map_err(io::Error::other)?;
-        tolerate(ask(&reflect_rule(family, wanted, protocol)), Errno::EEXIST)?;
+        tolerate(reflect_rule(wanted, protocol).ask(), Errno::EEXIST)?;
     }
     Ok(())
 }
 
-#[derive(Clone, Copy)]
-struct Family {
-    number: u8,
-    address_bits: u8,
-}
-
-impl Family {
-    #[expect(clippy::cast_possible_truncation, reason = "AF_INET is 2, AF_INET6 is 10")]
-    fn of(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(_) => Self { number: libc::AF_INET as u8, address_bits: 32 },
-            IpAddr::V6(_) => Self { number: libc::AF_INET6 as u8, address_bits: 128 },
-        }
-    }
-}
-
 /// A default route through the interface, in a table of its own.
-fn way_out(family: Family, interface: u32) -> Message {
+fn way_out(address: IpAddr, interface: u32) -> Message {
     // struct rtmsg: family, lengths of target and source, tos, table, protocol, scope, type, flags.
     let (protocol, scope, kind) = (libc::RTPROT_STATIC, libc::RT_SCOPE_LINK, libc::RTN_UNICAST);
-    let header = [family.number, 0, 0, 0, TABLE, protocol, scope, kind, 0, 0, 0, 0];
+    let header = [family(address), 0, 0, 0, TABLE, protocol, scope, kind, 0, 0, 0, 0];
     let mut message = Message::new(libc::RTM_NEWROUTE, &header);
     message.attribute(libc::RTA_OIF, &interface.to_ne_bytes());
     message
 }
 
 /// The rule by which own addresses are delivered here.
-fn local_rule(family: Family, kind: u16, priority: u32) -> Message {
-    let mut message = Message::new(kind, &[family.number, 0, 0, 0, libc::RT_TABLE_LOCAL, 0, 0, TO_TABLE, 0, 0, 0, 0]);
+fn local_rule(address: IpAddr, kind: u16, priority: u32) -> Message {
+    let header = [family(address), 0, 0, 0, libc::RT_TABLE_LOCAL, 0, 0, TO_TABLE, 0, 0, 0, 0];
+    let mut message = Message::new(kind, &header);
     message.attribute(RULE_PRIORITY, &priority.to_ne_bytes());
     message
 }
 
-fn reflect_rule(family: Family, wanted: &Reflection, protocol: u8) -> Message {
+fn reflect_rule(wanted: &Reflection, protocol: u8) -> Message {
     // struct fib_rule_hdr: family, lengths of target and source, tos, table, two unused, action, flags.
-    let header = [family.number, family.address_bits, 0, 0, TABLE, 0, 0, TO_TABLE, 0, 0, 0, 0];
+    let length = host_prefix(wanted.address);
+    let header = [family(wanted.address), length, 0, 0, TABLE, 0, 0, TO_TABLE, 0, 0, 0, 0];
     let mut message = Message::new(libc::RTM_NEWRULE, &header);
     message.attribute(RULE_PRIORITY, &REFLECT_PRIORITY.to_ne_bytes());
     // "From lo" is how a rule says that a packet starts here.
@@ -96,9 +81,6 @@ fn reflect_rule(family: Family, wanted: &Reflection, protocol: u8) -> Message {
     message.attribute(RULE_PROTOCOL, &[protocol]);
     let [first, last] = [wanted.first, wanted.last].map(u16::to_ne_bytes);
     message.attribute(RULE_TARGET_PORTS, &[first, last].concat());
-    match wanted.address {
-        IpAddr::V4(address) => message.attribute(RULE_TARGET, &address.octets()),
-        IpAddr::V6(address) => message.attribute(RULE_TARGET, &address.octets()),
-    }
+    message.attribute(RULE_TARGET, &octets(wanted.address));
     message
 }

@@ -58,6 +58,7 @@ const CHECKS: &[Check] = checks![
     network::test_ipv6_is_there_if_asked_for,
     network::test_impossible_interfaces_are_refused,
     network::test_reflected_ports_of_an_own_address_leave,
+    network::test_a_host_has_a_tun_and_routes_while_it_is_open,
     network::test_kernel_settings_suit_pods,
     death::test_removing_a_namespace_kills_daemons_too,
     death::test_killing_the_helper_kills_the_lab,

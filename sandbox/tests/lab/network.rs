@@ -1,16 +1,23 @@
 //! TUN devices, sockets and kernel settings inside a namespace.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use minisvc_sandbox::{MountSpace, Namespace, NamespaceSpec, SandboxError, SocketKind, TunSpec, watch_fd};
+use minisvc_sandbox::{
+    MountSpace, Namespace, NamespaceSpec, SandboxError, SocketKind, TunSpec, open_host_tun, watch_fd,
+};
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, getsockopt, sockopt};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::support::{lab, output, pod};
+use crate::support::{is_root, lab, output, pod};
 
 const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 5);
 const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
@@ -226,4 +233,37 @@ pub(crate) async fn test_reflected_ports_of_an_own_address_leave() {
     }
     let missing = node.reflect_ports("eth7", IpAddr::V4(POD), 1..=2).await.unwrap_err();
     assert!(matches!(missing, SandboxError::Refused { .. }), "{missing}");
+}
+
+pub(crate) async fn test_a_host_has_a_tun_and_routes_while_it_is_open() {
+    let run = || Command::new("/proc/self/exe").arg("__host-tun").output().unwrap();
+    let output = tokio::task::spawn_blocking(run).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// In a network namespace of its own, which stands for the host.
+pub(crate) fn open_host_tun_in_a_namespace() -> ExitCode {
+    let user = if is_root() { CloneFlags::empty() } else { CloneFlags::CLONE_NEWUSER };
+    unshare(CloneFlags::CLONE_NEWNET | user).unwrap();
+    let routes = || fs::read_to_string("/proc/net/route").unwrap();
+    let spec = TunSpec {
+        name: "minisvc0".into(),
+        default_route: false,
+        routes: vec![(Ipv4Addr::new(10, 96, 0, 0).into(), 16)],
+        ..TunSpec::eth0(Ipv4Addr::new(10, 95, 0, 1).into())
+    };
+    let device = open_host_tun(&spec).unwrap();
+    assert_eq!(routes().matches("minisvc0").count(), 1, "{}", routes());
+    let options = (SockFlag::SOCK_NONBLOCK, None);
+    let socket = nix::sys::socket::socket(AddressFamily::Inet, SockType::Stream, options.0, options.1).unwrap();
+    let target = SockaddrStorage::from(SocketAddr::from((SERVICE, 80)));
+    assert_eq!(nix::sys::socket::connect(socket.as_raw_fd(), &target), Err(Errno::EINPROGRESS));
+    let algorithm = getsockopt(&socket, sockopt::TcpCongestion).unwrap();
+    assert!(algorithm == "cubic" || algorithm == "reno", "{algorithm:?}");
+    let mut packet = [0; 1500];
+    let length = nix::unistd::read(&device, &mut packet).unwrap();
+    assert_eq!((&packet[12..16], &packet[16..20], length), (&[10, 95, 0, 1][..], &SERVICE.octets()[..], 60));
+    drop(device);
+    assert_eq!(routes().matches("minisvc0").count(), 0);
+    ExitCode::SUCCESS
 }
