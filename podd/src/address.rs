@@ -12,7 +12,7 @@ const LARGEST: u128 = 1 << 20;
 ///
 /// The first and last address of the range and the one after the first (by custom the gateway) are never given out.
 #[derive(Debug)]
-pub struct AddressPool {
+pub(crate) struct AddressPool {
     net: IpNet,
     /// Offset of the next address that was never given out.
     fresh: u128,
@@ -25,7 +25,7 @@ pub struct AddressPool {
 
 impl AddressPool {
     /// All of `net`; addresses in `recent` were used before a restart and are given out last.
-    pub fn new(net: IpNet, recent: impl IntoIterator<Item = IpAddr>) -> Self {
+    pub(crate) fn new(net: IpNet, recent: impl IntoIterator<Item = IpAddr>) -> Self {
         let bits = u32::from(net.max_prefix_len() - net.prefix_len());
         let size = 1_u128.checked_shl(bits).unwrap_or(LARGEST).min(LARGEST);
         let mut pool =
@@ -38,14 +38,14 @@ impl AddressPool {
     }
 
     /// The address whose last use is longest ago, or `None` when all are in use.
-    pub fn allocate(&mut self) -> Option<IpAddr> {
+    pub(crate) fn allocate(&mut self) -> Option<IpAddr> {
         let address = self.next_fresh().or_else(|| self.returned.pop_front())?;
         self.taken.insert(address);
         Some(address)
     }
 
     /// Gives an address back; one that is not in use is ignored.
-    pub fn release(&mut self, address: IpAddr) {
+    pub(crate) fn release(&mut self, address: IpAddr) {
         if self.taken.remove(&address) {
             self.returned.push_back(address);
         }

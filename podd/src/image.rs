@@ -19,7 +19,7 @@ pub struct ImageCommand {
 
 /// Why there is nothing to execute.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum ImageError {
+pub(crate) enum ImageError {
     /// Nobody said what the image means.
     #[error(
         "image {0:?} is not mapped to a command: give the container a `command`, or start minisvc with \
@@ -38,7 +38,7 @@ pub enum ImageError {
 ///
 /// # Errors
 /// When neither the container nor the mapping names a program.
-pub fn command_line(
+pub(crate) fn command_line(
     image: &str,
     command: &[String],
     args: &[String],
@@ -86,7 +86,7 @@ fn familiar(repository: &str) -> &str {
 }
 
 /// Whether the image is the built-in server, which wants to know its pod.
-pub fn is_echo(image: &str) -> bool {
+pub(crate) fn is_echo(image: &str) -> bool {
     familiar(repository(image)) == ECHO
 }
 

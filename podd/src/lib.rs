@@ -1,13 +1,30 @@
 //! Plays the kubelet: runs the pods bound to a lab's nodes as local processes in namespaces of their own.
 //!
 //! What a pod should do next, what it sees and what the API shows of it are plain functions (`pod::core`,
-//! `pod::status`, `env`, `files`, `probe`, `address`, `image`); one worker task per pod does what they say.
+//! `pod::status`, `env`, `files`, `probe`, `address`, `image`, `volumes::content`); one worker task per pod does what
+//! they say, through the sandbox and a [`Network`]. Nothing here enters a namespace or touches a packet.
 
 mod address;
+pub mod builtin;
+mod config;
 mod env;
+mod exec;
 mod files;
 mod image;
+mod kubelet;
+mod logs;
+mod network;
+mod node;
 mod pod;
 mod probe;
+mod recorder;
+mod shared;
 #[cfg(test)]
 mod testing;
+mod volumes;
+
+pub use config::{Config, ImageCommand, NodeConfig};
+pub use exec::{ExecError, ExecSpec};
+pub use kubelet::{Podd, StartError};
+pub use logs::{LogError, LogOptions, OutputStream};
+pub use network::{Link, LinkId, Network, NetworkError, Owner};

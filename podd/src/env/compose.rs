@@ -10,7 +10,7 @@ use super::fields::{self, Facts, FieldError};
 
 /// Something a container refers to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reference {
+pub(crate) enum Reference {
     /// A ConfigMap of the pod's namespace.
     ConfigMap(String),
     /// A Secret of the pod's namespace.
@@ -19,16 +19,16 @@ pub enum Reference {
 
 /// The referenced objects that exist.
 #[derive(Clone, Debug, Default)]
-pub struct Objects {
+pub(crate) struct Objects {
     /// By name.
-    pub config_maps: BTreeMap<String, ConfigMap>,
+    pub(crate) config_maps: BTreeMap<String, ConfigMap>,
     /// By name.
-    pub secrets: BTreeMap<String, Secret>,
+    pub(crate) secrets: BTreeMap<String, Secret>,
 }
 
 /// Why a container cannot have its environment (yet).
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum EnvError {
+pub(crate) enum EnvError {
     /// A ConfigMap or Secret is missing.
     #[error("{kind} {name:?} not found")]
     Missing {
@@ -56,7 +56,7 @@ pub enum EnvError {
 }
 
 /// The objects that have to be read before [`environment`] can be called.
-pub fn references(container: &Container) -> BTreeSet<Reference> {
+pub(crate) fn references(container: &Container) -> BTreeSet<Reference> {
     let mut out = BTreeSet::new();
     for source in container.env_from.iter().flatten() {
         out.extend(source.config_map_ref.as_ref().map(|r| Reference::ConfigMap(r.name.clone())));
@@ -74,7 +74,7 @@ pub fn references(container: &Container) -> BTreeSet<Reference> {
 ///
 /// # Errors
 /// When something referred to and not marked optional is missing.
-pub fn environment(
+pub(crate) fn environment(
     pod: &Pod,
     container: &Container,
     base: BTreeMap<String, String>,

@@ -1,7 +1,7 @@
 //! `$(VAR)` in environment values, commands and arguments (P-066).
 
 /// Replaces every `$(NAME)` that `lookup` knows; `$$` stands for one dollar sign, everything else for itself.
-pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
+pub(crate) fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {

@@ -10,20 +10,20 @@ use super::quantity;
 
 /// What is not in the manifest.
 #[derive(Clone, Debug, Default)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// Addresses of the pod, empty before it has a sandbox.
-    pub pod_ips: Vec<IpAddr>,
+    pub(crate) pod_ips: Vec<IpAddr>,
     /// Addresses of its node.
-    pub host_ips: Vec<IpAddr>,
+    pub(crate) host_ips: Vec<IpAddr>,
     /// Allocatable cpu of the node, for a container without a limit.
-    pub node_cpu: String,
+    pub(crate) node_cpu: String,
     /// Allocatable memory of the node.
-    pub node_memory: String,
+    pub(crate) node_memory: String,
 }
 
 /// Why a reference has no value.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum FieldError {
+pub(crate) enum FieldError {
     /// No such field, or not here.
     #[error("field path {0:?} is not supported")]
     Unsupported(String),
@@ -39,7 +39,7 @@ pub enum FieldError {
 ///
 /// # Errors
 /// For a path the downward API does not have for variables.
-pub fn env_field(pod: &Pod, facts: &Facts, path: &str) -> Result<String, FieldError> {
+pub(crate) fn env_field(pod: &Pod, facts: &Facts, path: &str) -> Result<String, FieldError> {
     let spec = pod.spec.as_ref();
     let join = |ips: &[IpAddr]| ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let first = |ips: &[IpAddr]| ips.first().map(ToString::to_string).unwrap_or_default();
@@ -61,7 +61,7 @@ pub fn env_field(pod: &Pod, facts: &Facts, path: &str) -> Result<String, FieldEr
 ///
 /// # Errors
 /// For a path the downward API does not have for volumes.
-pub fn volume_field(pod: &Pod, path: &str) -> Result<String, FieldError> {
+pub(crate) fn volume_field(pod: &Pod, path: &str) -> Result<String, FieldError> {
     let meta = &pod.metadata;
     let subscript = |map: &str| path.strip_prefix(map)?.strip_prefix("['")?.strip_suffix("']");
     if let Some(key) = subscript("metadata.labels") {
@@ -98,7 +98,7 @@ fn lines<'a>(map: impl Iterator<Item = (&'a String, &'a String)>) -> String {
 ///
 /// # Errors
 /// For an unknown container or resource, or a quantity that cannot be read.
-pub fn resource(
+pub(crate) fn resource(
     pod: &Pod,
     own: Option<&Container>,
     name: Option<&str>,

@@ -1,7 +1,7 @@
 //! The environment of a container: which variables it gets and what they say. Values in, values out.
 
-pub mod compose;
-pub mod expand;
-pub mod fields;
-pub mod quantity;
-pub mod services;
+pub(crate) mod compose;
+pub(crate) mod expand;
+pub(crate) mod fields;
+pub(crate) mod quantity;
+pub(crate) mod services;

@@ -4,7 +4,7 @@
 const NANOS: i128 = 1_000_000_000;
 
 /// `value` in units of `divisor`, rounded up; `None` when either cannot be read or the divisor is zero.
-pub fn divide(value: &str, divisor: &str) -> Option<i128> {
+pub(crate) fn divide(value: &str, divisor: &str) -> Option<i128> {
     let (value, divisor) = (nanos(value)?, nanos(divisor)?);
     if divisor <= 0 {
         return None;

@@ -11,7 +11,7 @@ const KUBERNETES: &str = "kubernetes";
 /// The variables for a pod of `namespace`, given all Services that exist now.
 ///
 /// With `links` off only `default/kubernetes` is announced. Services without a cluster IP are left out.
-pub fn service_variables<'a>(
+pub(crate) fn service_variables<'a>(
     services: impl IntoIterator<Item = &'a Service>,
     namespace: &str,
     links: bool,

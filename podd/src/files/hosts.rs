@@ -18,7 +18,7 @@ const FIXED: [(&str, &str); 6] = [
 ];
 
 /// For a pod with a network of its own.
-pub fn pod_file(names: &Names, addresses: &[IpAddr], aliases: &[HostAlias]) -> String {
+pub(crate) fn pod_file(names: &Names, addresses: &[IpAddr], aliases: &[HostAlias]) -> String {
     let mut out = String::from("# Kubernetes-managed hosts file.\n");
     for (address, what) in FIXED {
         line(&mut out, address, what.split(' '));
@@ -32,7 +32,7 @@ pub fn pod_file(names: &Names, addresses: &[IpAddr], aliases: &[HostAlias]) -> S
 }
 
 /// For a pod in its node's network; `host` is the host's own file.
-pub fn node_file(host: &str, aliases: &[HostAlias]) -> String {
+pub(crate) fn node_file(host: &str, aliases: &[HostAlias]) -> String {
     let mut out = format!("# Kubernetes-managed hosts file (host network).\n{host}");
     if !out.ends_with('\n') {
         out.push('\n');

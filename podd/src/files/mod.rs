@@ -1,5 +1,5 @@
 //! The files a pod sees in place of the host's: names, resolver, hosts. Text in, text out.
 
-pub mod hosts;
-pub mod names;
-pub mod resolv;
+pub(crate) mod hosts;
+pub(crate) mod names;
+pub(crate) mod resolv;

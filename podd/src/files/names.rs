@@ -10,25 +10,25 @@ const LABEL_LIMIT: usize = 63;
 
 /// The names of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Names {
+pub(crate) struct Names {
     /// First label, or the override.
-    pub hostname: String,
+    pub(crate) hostname: String,
     /// `<subdomain>.<ns>.svc.<zone>`, if the pod has one.
-    pub domain: Option<String>,
+    pub(crate) domain: Option<String>,
     /// What the kernel is told.
-    pub kernel: String,
+    pub(crate) kernel: String,
 }
 
 /// The pod cannot be named.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("host name {0:?} is longer than the 64 characters the kernel allows (setHostnameAsFQDN)")]
-pub struct TooLong(pub String);
+pub(crate) struct TooLong(pub String);
 
 /// Names a pod that has a network of its own; one in its node's network is called as the node.
 ///
 /// # Errors
 /// When the kernel cannot hold the name that `setHostnameAsFQDN` asks for (N-099).
-pub fn names(pod: &Pod, zone: &str) -> Result<Names, TooLong> {
+pub(crate) fn names(pod: &Pod, zone: &str) -> Result<Names, TooLong> {
     let spec = pod.spec.as_ref();
     if let Some(name) = spec.and_then(|s| s.hostname_override.clone()).filter(|name| !name.is_empty()) {
         return Ok(Names { kernel: name.clone(), hostname: name, domain: None });

@@ -13,24 +13,24 @@ const MAX_NAME: usize = 253;
 
 /// What the node knows.
 #[derive(Clone, Debug)]
-pub struct Cluster<'a> {
+pub(crate) struct Cluster<'a> {
     /// Namespace of the pod.
-    pub namespace: &'a str,
+    pub(crate) namespace: &'a str,
     /// Cluster domain.
-    pub zone: &'a str,
+    pub(crate) zone: &'a str,
     /// Address of the cluster DNS, if there is one.
-    pub dns: Option<IpAddr>,
+    pub(crate) dns: Option<IpAddr>,
     /// The host's resolv.conf.
-    pub host: &'a str,
+    pub(crate) host: &'a str,
 }
 
 /// A warning for the user: event reason and message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
+pub(crate) struct Warning {
     /// `DNSConfigForming` or `MissingClusterDNS`.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
     /// A sentence.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 /// A resolver configuration.
@@ -43,7 +43,7 @@ struct Resolver {
 }
 
 /// The text of the file, and what to warn about.
-pub fn resolv_conf(spec: &PodSpec, cluster: &Cluster<'_>) -> (String, Vec<Warning>) {
+pub(crate) fn resolv_conf(spec: &PodSpec, cluster: &Cluster<'_>) -> (String, Vec<Warning>) {
     let mut warnings = Vec::new();
     let host = parse(cluster.host);
     let host_network = spec.host_network.unwrap_or(false);

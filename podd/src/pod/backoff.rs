@@ -7,16 +7,16 @@ const CLEAN_RUN: Duration = Duration::from_secs(600);
 
 /// The limits of the wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// First wait that is not zero. Kubernetes: 10 s.
-    pub base: Duration,
+    pub(crate) base: Duration,
     /// Longest wait. Kubernetes: 300 s. Below `base` it is the first wait as well.
-    pub cap: Duration,
+    pub(crate) cap: Duration,
 }
 
 /// One container's record.
 #[derive(Clone, Debug, Default)]
-pub struct BackOff {
+pub(crate) struct BackOff {
     /// The wait after the last end; `None` while the next restart is free.
     last: Option<Duration>,
     ended_before: bool,
@@ -24,7 +24,7 @@ pub struct BackOff {
 
 impl BackOff {
     /// The wait after the container ended, having run for `ran`.
-    pub fn after(&mut self, ran: Duration, limits: Limits) -> Duration {
+    pub(crate) fn after(&mut self, ran: Duration, limits: Limits) -> Duration {
         if ran >= CLEAN_RUN {
             *self = Self::default();
         }

@@ -10,42 +10,42 @@ use super::plan::{ContainerPlan, Role};
 use crate::probe::{ProbeKind, Prober, Verdict};
 
 /// What `kill -9` reports; also said of containers that vanished with their node.
-pub const KILLED: i32 = 137;
+pub(crate) const KILLED: i32 = 137;
 /// A stop gets at least this long between TERM and KILL, however short the grace (P-049, P-053).
-pub const MINIMUM_GRACE: Duration = Duration::from_secs(2);
+pub(crate) const MINIMUM_GRACE: Duration = Duration::from_secs(2);
 /// First pause before a refused start is tried again; doubles up to [`REFUSAL_CAP`].
 const REFUSAL_BASE: Duration = Duration::from_secs(1);
 const REFUSAL_CAP: Duration = Duration::from_secs(20);
 
 /// How an instance of a container ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct End {
+pub(crate) struct End {
     /// Exit code, or 128 + the signal.
-    pub code: i32,
+    pub(crate) code: i32,
     /// The signal that ended it.
-    pub signal: Option<i32>,
+    pub(crate) signal: Option<i32>,
     /// `Completed`, `Error`, `StartError`.
-    pub reason: String,
+    pub(crate) reason: String,
     /// More than the code says, or empty.
-    pub message: String,
+    pub(crate) message: String,
     /// When the instance was started, if it was.
-    pub started: Option<Timestamp>,
+    pub(crate) started: Option<Timestamp>,
     /// When it ended.
-    pub finished: Timestamp,
+    pub(crate) finished: Timestamp,
 }
 
 /// Why a container is not there yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     /// Waiting reason of the API (P-020).
-    pub reason: String,
+    pub(crate) reason: String,
     /// A sentence for the user, or empty.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 /// Where a container is.
 #[derive(Clone, Debug)]
-pub enum Run {
+pub(crate) enum Run {
     /// Never started in this sandbox, its turn has not come. Next: `Starting`.
     Idle,
     /// Could not be created for a reason that may go away. Next: `Starting` at `retry`.
@@ -76,16 +76,16 @@ pub enum Run {
 
 /// A stop in progress.
 #[derive(Clone, Debug)]
-pub struct Stop {
+pub(crate) struct Stop {
     /// End of the grace.
-    pub deadline: Instant,
+    pub(crate) deadline: Instant,
     /// How far it is.
-    pub stage: StopStage,
+    pub(crate) stage: StopStage,
 }
 
 /// The steps of a stop, in order (P-048).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StopStage {
+pub(crate) enum StopStage {
     /// The preStop hook runs.
     Hook,
     /// TERM has been sent.
@@ -99,7 +99,7 @@ pub enum StopStage {
 
 /// What a stop wants done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopStep {
+pub(crate) enum StopStep {
     /// Run the preStop hook.
     Hook,
     /// Send the stop signal to the main process.
@@ -110,30 +110,30 @@ pub enum StopStep {
 
 /// One container.
 #[derive(Clone, Debug)]
-pub struct Container {
+pub(crate) struct Container {
     /// What the manifest says.
-    pub plan: ContainerPlan,
+    pub(crate) plan: ContainerPlan,
     /// Where it is.
-    pub run: Run,
+    pub(crate) run: Run,
     /// Number of the latest instance, which is also the restart count; `None` before the first.
-    pub attempt: Option<u32>,
+    pub(crate) attempt: Option<u32>,
     /// How the latest instance ended.
-    pub end: Option<End>,
+    pub(crate) end: Option<End>,
     /// How the one before ended.
-    pub previous: Option<End>,
+    pub(crate) previous: Option<End>,
     /// Whether it has to wait before it is started again: `CrashLoopBackOff`.
-    pub waits: bool,
+    pub(crate) waits: bool,
     /// A stop in progress.
-    pub stop: Option<Stop>,
+    pub(crate) stop: Option<Stop>,
     /// Probes of the running instance.
-    pub probers: Vec<Prober>,
+    pub(crate) probers: Vec<Prober>,
     backoff: BackOff,
     refusals: u32,
 }
 
 impl Container {
     /// A container that was never started.
-    pub fn new(plan: ContainerPlan) -> Self {
+    pub(crate) fn new(plan: ContainerPlan) -> Self {
         Self {
             plan,
             run: Run::Idle,
@@ -149,28 +149,28 @@ impl Container {
     }
 
     /// The number the next instance gets.
-    pub fn next_attempt(&self) -> u32 {
+    pub(crate) fn next_attempt(&self) -> u32 {
         self.attempt.map_or(0, |attempt| attempt.saturating_add(1))
     }
 
     /// Whether a process exists or may come to exist.
-    pub fn busy(&self) -> bool {
+    pub(crate) fn busy(&self) -> bool {
         matches!(self.run, Run::Starting | Run::Hooked { .. } | Run::Up { .. })
     }
 
     /// Whether the process exists.
-    pub fn alive(&self) -> bool {
+    pub(crate) fn alive(&self) -> bool {
         matches!(self.run, Run::Hooked { .. } | Run::Up { .. })
     }
 
     /// `started` of the API: running, postStart done, startup probe passed.
-    pub fn started(&self) -> bool {
+    pub(crate) fn started(&self) -> bool {
         matches!(self.run, Run::Up { .. })
             && (self.plan.startup.is_none() || self.verdict(ProbeKind::Startup) == Some(Verdict::Pass))
     }
 
     /// `ready` of the API (P-018, P-027).
-    pub fn ready(&self) -> bool {
+    pub(crate) fn ready(&self) -> bool {
         match self.plan.role {
             // An init container is ready once it has completed.
             Role::Init => {
@@ -184,7 +184,7 @@ impl Container {
     }
 
     /// Whether the container may be started now.
-    pub fn due(&self, now: Instant) -> bool {
+    pub(crate) fn due(&self, now: Instant) -> bool {
         match self.run {
             Run::Idle => true,
             Run::Refused { retry, .. } => retry <= now,
@@ -194,7 +194,7 @@ impl Container {
     }
 
     /// The process has been started.
-    pub fn begin(&mut self, now: Now) {
+    pub(crate) fn begin(&mut self, now: Now) {
         self.attempt = Some(self.next_attempt());
         self.previous = self.end.take().or(self.previous.take());
         self.refusals = 0;
@@ -208,7 +208,7 @@ impl Container {
     }
 
     /// The postStart hook has returned.
-    pub fn hook_returned(&mut self, now: Now) {
+    pub(crate) fn hook_returned(&mut self, now: Now) {
         if let Run::Hooked { since } = self.run {
             self.go_up(since, now);
         }
@@ -233,7 +233,7 @@ impl Container {
     }
 
     /// Counts a probe's answer; `Some` means that the container has to be killed, with that grace override.
-    pub fn probed(&mut self, kind: ProbeKind, passed: bool, now: Now) -> Option<Option<Duration>> {
+    pub(crate) fn probed(&mut self, kind: ProbeKind, passed: bool, now: Now) -> Option<Option<Duration>> {
         let Run::Up { since } = self.run else { return None };
         let prober = self.probers.iter_mut().find(|prober| prober.kind == kind)?;
         let change = prober.handle(passed, now.instant);
@@ -255,7 +255,7 @@ impl Container {
 
     /// Takes the probes that are due, with their timeouts. A container being stopped is only asked whether it is
     /// ready; so is one whose pod is `ending` (P-031). A startup probe ends with its success.
-    pub fn take_due_probes(&mut self, ending: bool, now: Instant) -> Vec<(ProbeKind, Duration)> {
+    pub(crate) fn take_due_probes(&mut self, ending: bool, now: Instant) -> Vec<(ProbeKind, Duration)> {
         if !matches!(self.run, Run::Up { .. }) {
             return Vec::new();
         }
@@ -269,8 +269,8 @@ impl Container {
         due.collect()
     }
 
-    /// When this container wants attention next.
-    pub fn poll_timeout(&self, ending: bool) -> Option<Instant> {
+    /// When this container wants attention next, after `seen`.
+    pub(crate) fn poll_timeout(&self, ending: bool, seen: Instant) -> Option<Instant> {
         let run = match self.run {
             Run::Refused { retry, .. } if !ending => Some(retry),
             Run::Down { restart } if !ending => restart,
@@ -283,20 +283,20 @@ impl Container {
         });
         let only_readiness = ending || self.stop.is_some();
         let asking = matches!(self.run, Run::Up { .. });
-        let probes =
-            self.probers.iter().filter(|p| asking && asked(p, only_readiness)).filter_map(Prober::poll_timeout).min();
-        [run, stop, probes].into_iter().flatten().min()
+        let probers = self.probers.iter().filter(|p| asking && asked(p, only_readiness));
+        let probes = probers.filter_map(Prober::poll_timeout);
+        [run, stop].into_iter().flatten().chain(probes).filter(|at| *at > seen).min()
     }
 
     /// The start was refused for a reason that may go away.
-    pub fn refuse(&mut self, waiting: Waiting, now: Instant) {
+    pub(crate) fn refuse(&mut self, waiting: Waiting, now: Instant) {
         let pause = REFUSAL_BASE.saturating_mul(1 << self.refusals.min(10)).min(REFUSAL_CAP);
         self.refusals = self.refusals.saturating_add(1);
         self.run = Run::Refused { waiting, retry: now + pause };
     }
 
     /// The process could not be started: that instance ends before it ran.
-    pub fn fail_start(&mut self, message: String, now: Now, limits: Limits) -> Duration {
+    pub(crate) fn fail_start(&mut self, message: String, now: Now, limits: Limits) -> Duration {
         self.attempt = Some(self.next_attempt());
         self.previous = self.end.take().or(self.previous.take());
         let end = End {
@@ -311,7 +311,7 @@ impl Container {
     }
 
     /// The process ended: decides whether and when the container comes back, and says how long it has to wait.
-    pub fn finish(&mut self, mut end: End, now: Now, limits: Limits) -> Duration {
+    pub(crate) fn finish(&mut self, mut end: End, now: Now, limits: Limits) -> Duration {
         let since = match self.run {
             Run::Hooked { since } | Run::Up { since } => Some(since),
             Run::Idle | Run::Refused { .. } | Run::Starting | Run::Down { .. } => None,
@@ -328,7 +328,7 @@ impl Container {
     }
 
     /// Begins to stop a live container, or shortens a stop in progress.
-    pub fn stop(&mut self, deadline: Instant, with_hook: bool, now: Instant) -> Option<StopStep> {
+    pub(crate) fn stop(&mut self, deadline: Instant, with_hook: bool, now: Instant) -> Option<StopStep> {
         if !self.alive() {
             return None;
         }
@@ -348,14 +348,14 @@ impl Container {
     }
 
     /// The preStop hook has returned.
-    pub fn stop_hook_returned(&mut self, now: Instant) -> Option<StopStep> {
+    pub(crate) fn stop_hook_returned(&mut self, now: Instant) -> Option<StopStep> {
         let stop = self.stop.as_mut().filter(|stop| stop.stage == StopStage::Hook)?;
         stop.stage = StopStage::Term { kill_at: stop.deadline.max(now + MINIMUM_GRACE) };
         Some(StopStep::Term)
     }
 
     /// The step that has become due by the clock alone.
-    pub fn stop_due(&mut self, now: Instant) -> Option<StopStep> {
+    pub(crate) fn stop_due(&mut self, now: Instant) -> Option<StopStep> {
         if !self.alive() {
             return None;
         }

@@ -15,21 +15,21 @@ use super::plan::{Plan, Role};
 use crate::probe::ProbeKind;
 
 /// First pause after a sandbox could not be made; doubles up to [`SANDBOX_CAP`].
-const SANDBOX_BASE: Duration = Duration::from_secs(1);
+const SANDBOX_BASE: Duration = Duration::from_millis(250);
 const SANDBOX_CAP: Duration = Duration::from_secs(30);
 
 /// One run of one container; an answer that belongs to an older run is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Instance {
+pub(crate) struct Instance {
     /// Position in [`Plan::containers`].
-    pub container: usize,
+    pub(crate) container: usize,
     /// Restart count of the run.
-    pub attempt: u32,
+    pub(crate) attempt: u32,
 }
 
 /// Which hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
+pub(crate) enum Hook {
     /// After the start.
     PostStart,
     /// Before the stop.
@@ -38,7 +38,7 @@ pub enum Hook {
 
 /// Why a container could not be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StartFailure {
+pub(crate) enum StartFailure {
     /// Something it needs is missing and may appear: waiting reason and message.
     Refused(Waiting),
     /// The program could not be executed.
@@ -47,7 +47,7 @@ pub enum StartFailure {
 
 /// What happened.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// Time passed.
     Tick,
     /// Namespace, address and volumes are there.
@@ -80,7 +80,7 @@ pub enum Event {
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// Exit code.
     Code(i32),
     /// Killed by a signal.
@@ -89,7 +89,7 @@ pub enum Exit {
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Make namespace, address, volumes; answer `SandboxReady` or `SandboxFailed`.
     MakeSandbox,
     /// Kill what is left in the namespace and remove it; answer `SandboxGone`.
@@ -114,20 +114,20 @@ pub enum Action {
 
 /// An event for the user (P-042).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
+pub(crate) struct Notice {
     /// `Warning` instead of `Normal`.
-    pub warning: bool,
+    pub(crate) warning: bool,
     /// CamelCase.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
     /// A sentence.
-    pub message: String,
+    pub(crate) message: String,
     /// Position in [`Plan::containers`], if it is about one.
-    pub container: Option<usize>,
+    pub(crate) container: Option<usize>,
 }
 
 /// The namespace of the pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sandbox {
+pub(crate) enum Sandbox {
     /// None; to be made at `retry` (or at once).
     Absent {
         /// Earliest next try.
@@ -143,7 +143,7 @@ pub enum Sandbox {
 
 /// Why a pod ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// Its object is deleted.
     Deleted,
     /// All ordinary containers have ended for good.
@@ -160,13 +160,13 @@ pub enum Cause {
 
 /// The end of a pod.
 #[derive(Clone, Debug)]
-pub struct Ending {
+pub(crate) struct Ending {
     /// Why it began.
-    pub cause: Cause,
+    pub(crate) cause: Cause,
     /// End of the grace for all containers together.
-    pub deadline: Instant,
+    pub(crate) deadline: Instant,
     /// Nothing runs and the sandbox is gone.
-    pub done: bool,
+    pub(crate) done: bool,
 }
 
 /// What the object's fate demands, apart from the processes.
@@ -182,31 +182,33 @@ enum Object {
 
 /// The pod.
 #[derive(Clone, Debug)]
-pub struct PodState {
+pub(crate) struct PodState {
     /// What the manifest asks.
-    pub plan: Plan,
+    pub(crate) plan: Plan,
     /// Parallel to [`Plan::containers`].
-    pub containers: Vec<Container>,
+    pub(crate) containers: Vec<Container>,
     /// Its namespace.
-    pub sandbox: Sandbox,
+    pub(crate) sandbox: Sandbox,
     /// Addresses; kept after the sandbox is gone (P-002).
-    pub addresses: Vec<IpAddr>,
+    pub(crate) addresses: Vec<IpAddr>,
     /// When podd accepted the pod.
-    pub start_time: Timestamp,
+    pub(crate) start_time: Timestamp,
     /// All init containers have completed.
-    pub initialized: bool,
+    pub(crate) initialized: bool,
     /// The end has begun.
-    pub ending: Option<Ending>,
+    pub(crate) ending: Option<Ending>,
     object: Object,
     active_until: Option<Instant>,
     sandbox_failures: u32,
     limits: Limits,
+    /// The clock at the last [`Self::handle`]: what was due then has been dealt with, or waits for an event.
+    seen: Instant,
     finished: bool,
 }
 
 impl PodState {
     /// A pod that has never run here. `start_time` is the one in its status, if it had one.
-    pub fn new(plan: Plan, start_time: Option<Timestamp>, limits: Limits, now: Now) -> Self {
+    pub(crate) fn new(plan: Plan, start_time: Option<Timestamp>, limits: Limits, now: Now) -> Self {
         let start_time = start_time.unwrap_or(now.wall);
         let elapsed = Duration::try_from(now.wall.duration_since(start_time)).unwrap_or_default();
         let active_until = plan.active_deadline.map(|limit| now.instant + limit.saturating_sub(elapsed));
@@ -223,6 +225,7 @@ impl PodState {
             active_until,
             sandbox_failures: 0,
             limits,
+            seen: now.instant,
             finished: false,
         }
     }
@@ -230,7 +233,7 @@ impl PodState {
     /// Records a container of an earlier run of the lab: a start is a reboot of the nodes, so it has ended.
     ///
     /// `end` is `None` for one that was running then; what has completed for good stays completed.
-    pub fn recall(&mut self, name: &str, attempt: u32, end: Option<End>, now: Now) {
+    pub(crate) fn recall(&mut self, name: &str, attempt: u32, end: Option<End>, now: Now) {
         let Some(container) = self.containers.iter_mut().find(|c| c.plan.name == name) else { return };
         container.attempt = Some(attempt);
         let end = end.unwrap_or_else(|| End {
@@ -247,12 +250,12 @@ impl PodState {
     }
 
     /// Whether the worker may end.
-    pub fn finished(&self) -> bool {
+    pub(crate) fn finished(&self) -> bool {
         self.finished
     }
 
     /// Takes note of what happened and says what to do.
-    pub fn handle(&mut self, event: Event, now: Now) -> Vec<Action> {
+    pub(crate) fn handle(&mut self, event: Event, now: Now) -> Vec<Action> {
         let mut out = Vec::new();
         match event {
             Event::Tick => {}
@@ -286,19 +289,21 @@ impl PodState {
             }
         }
         self.advance(now, &mut out);
+        self.seen = now.instant;
         out
     }
 
     /// When to call `handle(Event::Tick)` at the latest.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let ending = self.ending.is_some();
-        let containers = self.containers.iter().filter_map(|c| c.poll_timeout(ending)).min();
+        let later = |at: &Instant| *at > self.seen;
+        let containers = self.containers.iter().filter_map(|c| c.poll_timeout(ending, self.seen)).min();
         let sandbox = match self.sandbox {
             Sandbox::Absent { retry } if !ending => retry,
             _ => None,
         };
         let active = self.active_until.filter(|_| !ending);
-        [containers, sandbox, active].into_iter().flatten().min()
+        [containers, sandbox, active].into_iter().flatten().filter(later).min()
     }
 
     fn advance(&mut self, now: Now, out: &mut Vec<Action>) {

@@ -1,10 +1,14 @@
 //! Pods: the state machine (`core`), what it shows (`status`), and the worker that acts for it.
 
-pub mod backoff;
-pub mod container;
-pub mod core;
-pub mod plan;
-pub mod status;
+pub(crate) mod backoff;
+pub(crate) mod container;
+pub(crate) mod core;
+pub(crate) mod plan;
+pub(crate) mod publish;
+pub(crate) mod sandbox;
+pub(crate) mod start;
+pub(crate) mod status;
+pub(crate) mod worker;
 
 use std::time::Instant;
 
@@ -12,16 +16,16 @@ use jiff::Timestamp;
 
 /// The two clocks, read together: one to count with, one to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Now {
+pub(crate) struct Now {
     /// For waits.
-    pub instant: Instant,
+    pub(crate) instant: Instant,
     /// For the API.
-    pub wall: Timestamp,
+    pub(crate) wall: Timestamp,
 }
 
 impl Now {
     /// Reads both clocks. Only the shell calls this.
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         Self { instant: Instant::now(), wall: Timestamp::now() }
     }
 }

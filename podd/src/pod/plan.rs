@@ -13,7 +13,7 @@ const DEFAULT_GRACE: i64 = 30;
 
 /// When an ended container is started again (P-033).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RestartPolicy {
+pub(crate) enum RestartPolicy {
     /// Whatever the exit status.
     Always,
     /// Only after a failure.
@@ -35,7 +35,7 @@ impl RestartPolicy {
 
 /// The part a container plays in its pod (P-034, P-039).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// Runs to completion before anything after it starts.
     Init,
     /// An init container that stays: started in order, stopped after the ordinary containers.
@@ -46,11 +46,11 @@ pub enum Role {
 
 /// One exit-code rule of a container: restart although the policy would not (P-034).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExitRule {
+pub(crate) struct ExitRule {
     /// Whether the code has to be among `codes` (or must not be).
-    pub among: bool,
+    pub(crate) among: bool,
     /// Exit codes, 0–255.
-    pub codes: Vec<i32>,
+    pub(crate) codes: Vec<i32>,
 }
 
 impl ExitRule {
@@ -61,32 +61,32 @@ impl ExitRule {
 
 /// What the state machine must know of one container.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ContainerPlan {
+pub(crate) struct ContainerPlan {
     /// Unique in the pod.
-    pub name: String,
+    pub(crate) name: String,
     /// As written in the manifest; only shown.
-    pub image: String,
+    pub(crate) image: String,
     /// Init, sidecar or ordinary.
-    pub role: Role,
+    pub(crate) role: Role,
     /// The policy in force for this container.
-    pub restart: RestartPolicy,
+    pub(crate) restart: RestartPolicy,
     /// Exceptions to `restart`.
-    pub rules: Vec<ExitRule>,
+    pub(crate) rules: Vec<ExitRule>,
     /// Startup probe (P-026).
-    pub startup: Option<Timing>,
+    pub(crate) startup: Option<Timing>,
     /// Liveness probe (P-028).
-    pub liveness: Option<Timing>,
+    pub(crate) liveness: Option<Timing>,
     /// Readiness probe (P-027).
-    pub readiness: Option<Timing>,
+    pub(crate) readiness: Option<Timing>,
     /// Whether a hook runs after the start (P-040).
-    pub post_start: bool,
+    pub(crate) post_start: bool,
     /// Whether a hook runs before the stop (P-048).
-    pub pre_stop: bool,
+    pub(crate) pre_stop: bool,
 }
 
 impl ContainerPlan {
     /// Whether the container is started again after ending with `code`.
-    pub fn restarts_after(&self, code: i32) -> bool {
+    pub(crate) fn restarts_after(&self, code: i32) -> bool {
         if self.rules.iter().any(|rule| rule.matches(code)) {
             return true;
         }
@@ -133,24 +133,24 @@ impl ContainerPlan {
 
 /// What the state machine must know of a pod.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// `metadata.uid`.
-    pub uid: String,
+    pub(crate) uid: String,
     /// Of the pod; each container's own is in `containers`.
-    pub restart: RestartPolicy,
+    pub(crate) restart: RestartPolicy,
     /// Init containers and sidecars in order, then the ordinary containers in order.
-    pub containers: Vec<ContainerPlan>,
+    pub(crate) containers: Vec<ContainerPlan>,
     /// `terminationGracePeriodSeconds`.
-    pub grace: Duration,
+    pub(crate) grace: Duration,
     /// `activeDeadlineSeconds`, from the pod's start time.
-    pub active_deadline: Option<Duration>,
+    pub(crate) active_deadline: Option<Duration>,
     /// Condition types that outsiders set (P-016).
-    pub readiness_gates: Vec<String>,
+    pub(crate) readiness_gates: Vec<String>,
 }
 
 impl Plan {
     /// Reads the plan out of a manifest the API server has accepted.
-    pub fn of(pod: &Pod) -> Self {
+    pub(crate) fn of(pod: &Pod) -> Self {
         let spec = pod.spec.as_ref();
         let restart = spec.and_then(|s| s.restart_policy.as_deref()).and_then(RestartPolicy::parse);
         let restart = restart.unwrap_or(RestartPolicy::Always);
@@ -171,7 +171,7 @@ impl Plan {
 }
 
 /// Seconds of the API as a duration; a negative number counts as none.
-pub fn seconds(count: i64) -> Duration {
+pub(crate) fn seconds(count: i64) -> Duration {
     Duration::from_secs(u64::try_from(count).unwrap_or(0))
 }
 

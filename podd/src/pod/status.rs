@@ -14,19 +14,19 @@ use super::core::{Cause, PodState, Sandbox};
 use super::plan::Role;
 
 /// What the rendering needs besides the state.
-pub struct View<'a> {
+pub(crate) struct View<'a> {
     /// The object as the API has it: conditions of others, generation, resources.
-    pub pod: &'a Pod,
+    pub(crate) pod: &'a Pod,
     /// What was rendered last, for transition times.
-    pub last: &'a PodStatus,
+    pub(crate) last: &'a PodStatus,
     /// Addresses of the node.
-    pub host: &'a [IpAddr],
+    pub(crate) host: &'a [IpAddr],
     /// The wall clock.
-    pub now: Timestamp,
+    pub(crate) now: Timestamp,
 }
 
 /// The whole status.
-pub fn render(state: &PodState, view: &View<'_>) -> PodStatus {
+pub(crate) fn render(state: &PodState, view: &View<'_>) -> PodStatus {
     let phase = phase(state, view);
     let text = |ip: &IpAddr| ip.to_string();
     let current = view.pod.status.as_ref();
@@ -237,7 +237,7 @@ fn ended(end: &End, id: Option<String>) -> ContainerState {
 }
 
 /// The inverse of what [`render`] says of an ended container, for pods of an earlier run of the lab.
-pub fn end_of(terminated: &ContainerStateTerminated) -> End {
+pub(crate) fn end_of(terminated: &ContainerStateTerminated) -> End {
     End {
         code: terminated.exit_code,
         signal: terminated.signal,

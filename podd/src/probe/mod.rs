@@ -1,6 +1,7 @@
 //! Probes: when to ask, and what a row of answers means. `run` does the asking; nothing here waits or connects.
 
-pub mod run;
+pub(crate) mod run;
+mod tls;
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ const EAGER_FIRST: Duration = Duration::from_millis(100);
 
 /// Which question a probe answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ProbeKind {
+pub(crate) enum ProbeKind {
     /// Has it come up? Holds the other two back until it has (P-026).
     Startup,
     /// Must it be restarted? (P-028)
@@ -22,7 +23,7 @@ pub enum ProbeKind {
 
 impl ProbeKind {
     /// As it appears in events.
-    pub fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Startup => "Startup",
             Self::Liveness => "Liveness",
@@ -33,24 +34,24 @@ impl ProbeKind {
 
 /// The numbers of a probe, with the defaults of P-024 filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Timing {
+pub(crate) struct Timing {
     /// From the container's start to the first look.
-    pub initial_delay: Duration,
+    pub(crate) initial_delay: Duration,
     /// Between looks, at least a second.
-    pub period: Duration,
+    pub(crate) period: Duration,
     /// An answer later than this is a failure (P-029).
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// Successes in a row that turn a failure around.
-    pub successes: u32,
+    pub(crate) successes: u32,
     /// Failures in a row that turn a success around.
-    pub failures: u32,
+    pub(crate) failures: u32,
     /// Overrides the pod's grace when this probe kills (P-028).
-    pub grace: Option<Duration>,
+    pub(crate) grace: Option<Duration>,
 }
 
 impl Timing {
     /// Reads the numbers of `probe`.
-    pub fn of(probe: &Probe) -> Self {
+    pub(crate) fn of(probe: &Probe) -> Self {
         let count = |value: Option<i32>, default: u32| {
             value.and_then(|v| u32::try_from(v).ok()).filter(|v| *v > 0).unwrap_or(default)
         };
@@ -67,7 +68,7 @@ impl Timing {
 
 /// What a row of answers amounts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// The thresholds say yes.
     Pass,
     /// The thresholds say no.
@@ -76,9 +77,9 @@ pub enum Verdict {
 
 /// One probe of one run of a container.
 #[derive(Clone, Debug)]
-pub struct Prober {
+pub(crate) struct Prober {
     /// Which question.
-    pub kind: ProbeKind,
+    pub(crate) kind: ProbeKind,
     timing: Timing,
     /// `None` while a look is under way.
     next: Option<Instant>,
@@ -90,33 +91,33 @@ pub struct Prober {
 
 impl Prober {
     /// A probe whose container started at `up`, and which may begin at `now` (later than `up` behind a startup probe).
-    pub fn new(kind: ProbeKind, timing: Timing, up: Instant, now: Instant) -> Self {
+    pub(crate) fn new(kind: ProbeKind, timing: Timing, up: Instant, now: Instant) -> Self {
         let first = (up + timing.initial_delay).max(now);
         Self { kind, timing, next: Some(first), verdict: None, row: (false, 0), eager: EAGER_FIRST }
     }
 
     /// The settled answer so far; `None` before the first threshold is reached.
-    pub fn verdict(&self) -> Option<Verdict> {
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
         self.verdict
     }
 
     /// The grace this probe gives a container that it kills.
-    pub fn grace(&self) -> Option<Duration> {
+    pub(crate) fn grace(&self) -> Option<Duration> {
         self.timing.grace
     }
 
     /// How long a look may take.
-    pub fn timeout(&self) -> Duration {
+    pub(crate) fn timeout(&self) -> Duration {
         self.timing.timeout
     }
 
     /// When the next look is due; `None` while one is under way.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.next
     }
 
     /// Takes the look that is due, if one is: the caller performs it and reports to [`Self::handle`].
-    pub fn take_due(&mut self, now: Instant) -> bool {
+    pub(crate) fn take_due(&mut self, now: Instant) -> bool {
         let due = self.next.is_some_and(|at| at <= now);
         if due {
             self.next = None;
@@ -125,7 +126,7 @@ impl Prober {
     }
 
     /// Counts an answer and says the new verdict if it changed (or was reached for the first time).
-    pub fn handle(&mut self, passed: bool, now: Instant) -> Option<Verdict> {
+    pub(crate) fn handle(&mut self, passed: bool, now: Instant) -> Option<Verdict> {
         self.row = if self.row.0 == passed { (passed, self.row.1.saturating_add(1)) } else { (passed, 1) };
         let (threshold, verdict) =
             if passed { (self.timing.successes, Verdict::Pass) } else { (self.timing.failures, Verdict::Fail) };

@@ -1,0 +1,35 @@
+//! The programs behind `minisvc/echo` and `minisvc/pause`: plain threads, a few hundred kilobytes each.
+//!
+//! They must be called before the process has started a thread, because they block signals for all of them.
+
+mod echo;
+mod http;
+
+use std::process::ExitCode;
+
+use nix::sys::signal::{SigSet, Signal};
+
+pub use echo::echo_main;
+
+/// Waits until it is told to end, then ends with 0.
+pub fn pause_main() -> ExitCode {
+    let signals = block_signals();
+    wait_for_end(&signals)
+}
+
+/// Blocks the signals that ask for an end, for this thread and all that it starts.
+fn block_signals() -> SigSet {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    // Fails only for a bad argument, and then the signals end the process by themselves.
+    let _ = signals.thread_block();
+    signals
+}
+
+fn wait_for_end(signals: &SigSet) -> ExitCode {
+    match signals.wait() {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

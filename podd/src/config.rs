@@ -1,0 +1,83 @@
+//! What podd is told at start. Nothing here is read from the environment.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use minisvc_sandbox::Credentials;
+
+pub use crate::image::ImageCommand;
+
+/// One virtual node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Name of the Node object and host name of its `hostNetwork` pods.
+    pub name: String,
+    /// Its `InternalIP`; never given to a pod.
+    pub address: IpAddr,
+    /// `topology.kubernetes.io/zone`, if it is in one.
+    pub zone: Option<String>,
+    /// Where its pods get their addresses from; at least a /29.
+    pub pod_cidr: IpNet,
+}
+
+/// Everything podd needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The nodes it plays.
+    pub nodes: Vec<NodeConfig>,
+    /// `cluster.local`, without a final dot.
+    pub cluster_domain: String,
+    /// Cluster address of the DNS Service; `None` if the lab has no DNS.
+    pub dns: Option<IpAddr>,
+    /// Logs and volumes live below it. Made if missing.
+    pub state_dir: PathBuf,
+    /// What image names stand for, beside the built-in ones.
+    pub images: BTreeMap<String, ImageCommand>,
+    /// Who containers run as unless their manifest names a user; `None` is the user of this process.
+    pub run_as: Option<Credentials>,
+    /// Variables every container starts from, such as `PATH` and `HOME`; everything else overrides them.
+    pub base_environment: BTreeMap<String, String>,
+    /// The program that runs the built-in images when started with `__echo` or `__pause`.
+    pub builtin_program: PathBuf,
+    /// The host's resolver configuration, read when a pod is started.
+    pub host_resolv_conf: PathBuf,
+    /// First wait of a container that keeps ending (P-035, P-036).
+    pub backoff_base: Duration,
+    /// Longest wait of a container that keeps ending.
+    pub backoff_cap: Duration,
+    /// How long containers have between TERM and KILL when podd itself goes down; at least two seconds are given.
+    pub shutdown_grace: Duration,
+    /// MTU of the interfaces of pods and nodes, in bytes.
+    pub mtu: u32,
+    /// Open TUN devices with segmentation offload; the [`Network`](crate::Network) is told.
+    pub offload: bool,
+    /// How much a container may write to its log before the older half is dropped, in bytes.
+    pub log_limit: u64,
+}
+
+impl Config {
+    /// Kubernetes' defaults for everything that has one.
+    pub fn new(nodes: Vec<NodeConfig>, state_dir: impl Into<PathBuf>) -> Self {
+        let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        Self {
+            nodes,
+            cluster_domain: "cluster.local".to_owned(),
+            dns: None,
+            state_dir: state_dir.into(),
+            images: BTreeMap::new(),
+            run_as: None,
+            base_environment: BTreeMap::from([("PATH".to_owned(), path.to_owned())]),
+            builtin_program: PathBuf::from("/proc/self/exe"),
+            host_resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            backoff_base: Duration::from_secs(10),
+            backoff_cap: Duration::from_secs(300),
+            shutdown_grace: Duration::from_secs(1),
+            mtu: 65535,
+            offload: false,
+            log_limit: 20 << 20,
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! Podd itself: brings the nodes up, gives each pod bound to them a worker, and takes everything down again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::runtime::{WatchStreamExt as _, reflector, watcher};
+use kube::{Api, Client, ResourceExt as _};
+use minisvc_sandbox::{Namespace, NamespaceSpec, Process, Sandbox, SandboxError, TunSpec};
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument as _, error, info_span, warn};
+
+use crate::address::AddressPool;
+use crate::config::{Config, NodeConfig};
+use crate::exec::{self, ExecError, ExecSpec};
+use crate::logs::read::{LogError, LogOptions};
+use crate::network::{Link, LinkId, Network, NetworkError, Owner};
+use crate::node::{self, Machine};
+use crate::pod::worker::{Desired, Worker};
+use crate::recorder::Recorder;
+use crate::shared::{Node, Shared, lock};
+
+/// Beyond the grace, how long a worker may take to come down before it is left behind.
+const SHUTDOWN_EXTRA: Duration = Duration::from_secs(10);
+
+/// Why podd could not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The state directory cannot be made.
+    #[error("cannot make the directory {path} for logs and volumes")]
+    StateDir {
+        /// Where.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A pod range has no room.
+    #[error("pod range {range} of node {node} is too small: at least 8 addresses are needed")]
+    Range {
+        /// The node.
+        node: String,
+        /// Its range.
+        range: String,
+    },
+    /// A node's namespace or interface.
+    #[error("cannot make node {node}")]
+    Node {
+        /// The node.
+        node: String,
+        /// Why.
+        source: SandboxError,
+    },
+    /// The data plane.
+    #[error("cannot connect node {node}")]
+    Network {
+        /// The node.
+        node: String,
+        /// Why.
+        source: NetworkError,
+    },
+    /// The API.
+    #[error("the API does not take node {node}")]
+    Api {
+        /// The node.
+        node: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+}
+
+/// Runs the pods of a lab's nodes.
+pub struct Podd {
+    shared: Arc<Shared>,
+    nodes: BTreeMap<String, (Arc<Node>, LinkId)>,
+    /// One per node; each owns the workers of its pods.
+    managers: Vec<JoinHandle<()>>,
+    /// Heartbeats, the list of Services, Events.
+    helpers: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Podd {
+    /// Makes the nodes, registers them and begins to run what is bound to them.
+    ///
+    /// # Errors
+    /// When a node cannot be made or registered. Nothing is left behind then, except Node objects.
+    pub async fn start(
+        config: Config,
+        client: Client,
+        sandbox: Sandbox,
+        network: Arc<dyn Network>,
+    ) -> Result<Self, StartError> {
+        let state_dir = |source| StartError::StateDir { path: config.state_dir.display().to_string(), source };
+        std::fs::create_dir_all(&config.state_dir).map_err(state_dir)?;
+        // Mounts are made by a helper with another working directory.
+        let config = Config { state_dir: config.state_dir.canonicalize().map_err(state_dir)?, ..config };
+        let (recorder, poster) = Recorder::start(client.clone());
+        let (services, writer) = reflector::store();
+        let reflecting = AbortOnDropHandle::new(tokio::spawn(reflect_services(client.clone(), writer)));
+        let shared = Arc::new(Shared {
+            config,
+            client,
+            sandbox,
+            network,
+            services,
+            recorder,
+            shutdown: CancellationToken::new(),
+            pods: Mutex::default(),
+        });
+        let machine = Arc::new(Machine::read());
+        let mut podd = Self { shared, nodes: BTreeMap::new(), managers: Vec::new(), helpers: vec![poster, reflecting] };
+        let making = podd.shared.config.nodes.iter().map(|node| make_node(&podd.shared, node, &machine));
+        let made: Vec<_> = futures::stream::iter(making).buffered(16).try_collect().await?;
+        for (node, link) in made {
+            podd.run_node(&node, &machine);
+            podd.nodes.insert(node.config.name.clone(), (node, link));
+        }
+        Ok(podd)
+    }
+
+    /// The namespace of a node: its addresses, its `hostNetwork` pods.
+    pub fn node_namespace(&self, name: &str) -> Option<Namespace> {
+        self.nodes.get(name).map(|(node, _)| node.namespace.clone())
+    }
+
+    /// The link of a node's interface, as the [`Network`] named it.
+    pub fn node_link(&self, name: &str) -> Option<LinkId> {
+        self.nodes.get(name).map(|(_, link)| *link)
+    }
+
+    /// The namespace of a pod that runs here, for port-forward and the like.
+    pub fn pod_namespace(&self, namespace: &str, name: &str) -> Option<Namespace> {
+        self.shared.pod(namespace, name)?.namespace()
+    }
+
+    /// What a container has printed.
+    ///
+    /// # Errors
+    /// When there is no such container, or nothing was started.
+    pub fn logs(
+        &self,
+        namespace: &str,
+        pod: &str,
+        options: LogOptions,
+    ) -> Result<futures::stream::BoxStream<'static, std::io::Result<bytes::Bytes>>, LogError> {
+        exec::logs(&self.shared, namespace, pod, options)
+    }
+
+    /// Starts a process inside a running container.
+    ///
+    /// # Errors
+    /// When there is no such container, it does not run, or the program cannot be started.
+    pub async fn exec(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: Option<&str>,
+        spec: ExecSpec,
+    ) -> Result<Process, ExecError> {
+        exec::exec(&self.shared, namespace, pod, container, spec).await
+    }
+
+    /// Stops all containers, removes all namespaces and returns when nothing runs any more. Objects stay as they are.
+    pub async fn shutdown(mut self) {
+        self.shared.shutdown.cancel();
+        let limit = self.shared.config.shutdown_grace + SHUTDOWN_EXTRA;
+        let managers = futures::future::join_all(self.managers.drain(..));
+        if tokio::time::timeout(limit, managers).await.is_err() {
+            error!("some pods did not come down in time; they die with the sandbox");
+        }
+        let nodes = std::mem::take(&mut self.nodes).into_values();
+        let network = &self.shared.network;
+        futures::future::join_all(nodes.map(|(node, link)| async move {
+            tokio::join!(network.detach(link), node.namespace.remove());
+        }))
+        .await;
+    }
+
+    fn run_node(&mut self, node: &Arc<Node>, machine: &Arc<Machine>) {
+        let shutdown = self.shared.shutdown.clone();
+        let beating = node::beat(self.shared.client.clone(), Arc::clone(node), Arc::clone(machine), shutdown);
+        self.helpers.push(AbortOnDropHandle::new(tokio::spawn(beating)));
+        let manager = Manager::new(Arc::clone(&self.shared), Arc::clone(node));
+        self.managers.push(tokio::spawn(manager.run().instrument(info_span!("node", name = node.config.name))));
+    }
+}
+
+impl Drop for Podd {
+    fn drop(&mut self) {
+        // Without `shutdown` the processes die with the sandbox; at least no task goes on working for them.
+        self.shared.shutdown.cancel();
+    }
+}
+
+async fn make_node(shared: &Shared, config: &NodeConfig, machine: &Machine) -> Result<(Arc<Node>, LinkId), StartError> {
+    let name = &config.name;
+    if config.pod_cidr.max_prefix_len() - config.pod_cidr.prefix_len() < 3 {
+        return Err(StartError::Range { node: name.clone(), range: config.pod_cidr.to_string() });
+    }
+    let failed = |source| StartError::Node { node: name.clone(), source };
+    let ipv6 = config.address.is_ipv6();
+    let spec = NamespaceSpec { name: name.clone(), hostname: name.clone(), ipv6 };
+    let namespace = shared.sandbox.make_namespace(spec).await.map_err(failed)?;
+    let tun = TunSpec { mtu: shared.config.mtu, offload: shared.config.offload, ..TunSpec::eth0(config.address) };
+    let device = namespace.open_tun(tun).await.map_err(failed)?;
+    let link = Link {
+        name: format!("node {name}"),
+        device,
+        offload: shared.config.offload,
+        addresses: vec![config.address],
+        owner: Owner::Node { name: name.clone() },
+    };
+    let refused = |source| StartError::Network { node: name.clone(), source };
+    let link = shared.network.attach(link).await.map_err(refused)?;
+    let node = Node {
+        config: config.clone(),
+        namespace,
+        // Replaced when the pods of an earlier run are known, before the first address is given out.
+        addresses: Mutex::new(AddressPool::new(config.pod_cidr, [])),
+        cpu: machine.cpu.clone(),
+        memory: machine.memory.clone(),
+    };
+    let unregistered = |source| StartError::Api { node: name.clone(), source: Box::new(source) };
+    node::register(&shared.client, &node, machine).await.map_err(unregistered)?;
+    Ok((Arc::new(node), link))
+}
+
+/// Keeps the list of Services, without what no variable is made from.
+async fn reflect_services(client: Client, writer: reflector::store::Writer<Service>) {
+    let stream = watcher(Api::<Service>::all(client), watcher::Config::default()).default_backoff();
+    let slim = stream.modify(|service| {
+        service.managed_fields_mut().clear();
+        service.annotations_mut().clear();
+        service.status = None;
+    });
+    let mut events = std::pin::pin!(slim.reflect(writer));
+    while let Some(event) = events.next().await {
+        if let Err(error) = event {
+            warn!(%error, "the list of services is not up to date");
+        }
+    }
+}
+
+/// Gives each pod of one node a worker.
+struct Manager {
+    shared: Arc<Shared>,
+    node: Arc<Node>,
+    /// By uid.
+    workers: BTreeMap<String, watch::Sender<Desired>>,
+    running: JoinSet<String>,
+    /// Pods of the list that is being received.
+    listing: Option<Vec<Pod>>,
+    /// Whether a list has been received.
+    listed: bool,
+}
+
+impl Manager {
+    fn new(shared: Arc<Shared>, node: Arc<Node>) -> Self {
+        Self { shared, node, workers: BTreeMap::new(), running: JoinSet::new(), listing: None, listed: false }
+    }
+
+    async fn run(mut self) {
+        let pods: Api<Pod> = Api::all(self.shared.client.clone());
+        let config = watcher::Config::default().fields(&format!("spec.nodeName={}", self.node.config.name));
+        let slim = watcher(pods, config).default_backoff().modify(|pod| pod.managed_fields_mut().clear());
+        let mut events = std::pin::pin!(slim);
+        let shutdown = self.shared.shutdown.clone();
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(Ok(event)) => self.handle(event),
+                    Some(Err(error)) => warn!(%error, "the list of pods is not up to date"),
+                    None => break,
+                },
+                Some(ended) = self.running.join_next() => self.ended(ended),
+                () = shutdown.cancelled() => break,
+            }
+        }
+        // Each worker has seen the same token.
+        while let Some(ended) = self.running.join_next().await {
+            self.ended(ended);
+        }
+    }
+
+    fn handle(&mut self, event: watcher::Event<Pod>) {
+        match event {
+            watcher::Event::Init => self.listing = Some(Vec::new()),
+            watcher::Event::InitApply(pod) => self.listing.get_or_insert_default().push(pod),
+            watcher::Event::InitDone => self.listed(),
+            watcher::Event::Apply(pod) => self.apply(pod),
+            watcher::Event::Delete(pod) => self.removed(&pod),
+        }
+    }
+
+    fn listed(&mut self) {
+        let pods = self.listing.take().unwrap_or_default();
+        if !std::mem::replace(&mut self.listed, true) {
+            let used = pods.iter().filter_map(|pod| pod.status.as_ref()?.pod_ips.as_ref()).flatten();
+            let used = used.filter_map(|ip| ip.ip.parse().ok());
+            *lock(&self.node.addresses) = AddressPool::new(self.node.config.pod_cidr, used);
+        }
+        let there: BTreeSet<String> = pods.iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
+        for (_, desired_tx) in self.workers.iter().filter(|(uid, _)| !there.contains(*uid)) {
+            desired_tx.send_modify(|desired| desired.removed = true);
+        }
+        for pod in pods {
+            self.apply(pod);
+        }
+    }
+
+    fn apply(&mut self, pod: Pod) {
+        let Some(uid) = pod.metadata.uid.clone() else { return };
+        if let Some(desired_tx) = self.workers.get(&uid) {
+            desired_tx.send_modify(|desired| desired.pod = Arc::new(pod));
+            return;
+        }
+        // A pod that ended in an earlier run of the lab, or was never ours to run.
+        if matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed")) {
+            return;
+        }
+        let key = (pod.namespace().unwrap_or_default(), pod.name_any());
+        let span = info_span!("pod", namespace = key.0, name = key.1);
+        let pod = Arc::new(pod);
+        let worker = Worker::new(Arc::clone(&self.shared), Arc::clone(&self.node), Arc::clone(&pod));
+        lock(&self.shared.pods).insert(key.clone(), worker.handle());
+        // manager → worker: the latest object only, so it can never fill up.
+        let (desired_tx, desired_rx) = watch::channel(Desired { pod, removed: false });
+        self.workers.insert(uid.clone(), desired_tx);
+        let shared = Arc::clone(&self.shared);
+        let run = async move {
+            worker.run(desired_rx).await;
+            let mut pods = lock(&shared.pods);
+            // A namesake may have come meanwhile.
+            if pods.get(&key).is_some_and(|handle| handle.uid == uid) {
+                pods.remove(&key);
+            }
+            uid
+        };
+        self.running.spawn(run.instrument(span));
+    }
+
+    fn removed(&self, pod: &Pod) {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        if let Some(desired_tx) = self.workers.get(uid) {
+            desired_tx.send_modify(|desired| desired.removed = true);
+        }
+    }
+
+    fn ended(&mut self, ended: Result<String, tokio::task::JoinError>) {
+        match ended {
+            Ok(uid) => {
+                self.workers.remove(&uid);
+            }
+            Err(error) => error!(%error, "the worker of a pod failed; its processes die with the sandbox"),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Reads a container's pipes and writes its log file, dropping the older part when it grows too large.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::watch;
+use tracing::warn;
+
+use super::line::{OutputStream, Splitter};
+
+/// Read from a pipe at once, in bytes.
+const CHUNK: usize = 16 << 10;
+
+/// How far a log has got; readers that follow wait for it to change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Bytes written in all.
+    pub(crate) written: u64,
+    /// How often the file was set aside as `.1`.
+    pub(crate) turns: u64,
+    /// Nothing more will come.
+    pub(crate) closed: bool,
+}
+
+/// The log file of one instance of a container: `N.log`, and `N.log.1` with what came before.
+pub(crate) fn path(directory: &Path, attempt: u32) -> PathBuf {
+    directory.join(format!("{attempt}.log"))
+}
+
+/// What came before `path`.
+pub(crate) fn older(path: &Path) -> PathBuf {
+    path.with_extension("log.1")
+}
+
+/// Where a container's output goes.
+pub(crate) struct LogWriter {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    /// Size at which the file is set aside: half of what may be kept.
+    half: u64,
+    progress: watch::Sender<Progress>,
+}
+
+impl LogWriter {
+    /// Starts the log of instance `attempt`, keeping the one before and removing older ones.
+    ///
+    /// # Errors
+    /// When the directory or the file cannot be made.
+    pub(crate) fn create(directory: &Path, attempt: u32, limit: u64) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
+        for entry in fs::read_dir(directory)?.flatten() {
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.split('.').next()?.parse::<u32>().ok());
+            if number.is_some_and(|number| number.saturating_add(1) < attempt) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        let path = path(directory, attempt);
+        let file = OpenOptions::new().create(true).write(true).truncate(true).open(&path)?;
+        let (progress, _) = watch::channel(Progress::default());
+        Ok(Self { path, file, size: 0, half: (limit / 2).max(1), progress })
+    }
+
+    /// For readers that follow.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Copies both pipes into the file until both have ended.
+    pub(crate) async fn pump(mut self, mut out: Receiver, mut err: Receiver) {
+        let (mut from_out, mut from_err) = (vec![0; CHUNK], vec![0; CHUNK]);
+        let (mut lines_out, mut lines_err) = (Splitter::new(OutputStream::Stdout), Splitter::new(OutputStream::Stderr));
+        let (mut open_out, mut open_err) = (true, true);
+        let mut text = Vec::new();
+        while open_out || open_err {
+            tokio::select! {
+                read = out.read(&mut from_out), if open_out => {
+                    open_out = take(read, &from_out, &mut lines_out, &mut text);
+                }
+                read = err.read(&mut from_err), if open_err => {
+                    open_err = take(read, &from_err, &mut lines_err, &mut text);
+                }
+            }
+            // Into the page cache: short enough not to deserve a thread.
+            if let Err(error) = self.write(&text) {
+                warn!(%error, path = %self.path.display(), "a log line is lost");
+            }
+            text.clear();
+        }
+        self.progress.send_modify(|progress| progress.closed = true);
+    }
+
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        let full = self.size > 0 && self.size.saturating_add(length) > self.half;
+        if full {
+            fs::rename(&self.path, older(&self.path))?;
+            self.file = OpenOptions::new().create(true).write(true).truncate(true).open(&self.path)?;
+            self.size = 0;
+        }
+        self.file.write_all(text)?;
+        self.size += length;
+        self.progress.send_modify(|progress| {
+            progress.written += length;
+            progress.turns += u64::from(full);
+        });
+        Ok(())
+    }
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        // Also when the pump is aborted: nobody shall wait for more.
+        self.progress.send_modify(|progress| progress.closed = true);
+    }
+}
+
+/// Takes what was read; false at the end of the pipe.
+fn take(read: io::Result<usize>, buffer: &[u8], lines: &mut Splitter, text: &mut Vec<u8>) -> bool {
+    match read {
+        Ok(0) | Err(_) => {
+            lines.finish(Timestamp::now(), text);
+            false
+        }
+        Ok(count) => {
+            lines.feed(buffer.get(..count).unwrap_or_default(), Timestamp::now(), text);
+            true
+        }
+    }
+}

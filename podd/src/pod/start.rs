@@ -1,0 +1,205 @@
+//! Starts one container: environment, command line, user, mounts, pipes, process.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use minisvc_sandbox::{Credentials, MountSpace, ProcessSpec, SpawnError};
+use tokio::net::unix::pipe;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::container::Waiting;
+use super::core::{Instance, StartFailure};
+use super::sandbox::{PodSandbox, chain, log_dir, write_hosts};
+use crate::env::compose::{self, Objects};
+use crate::env::expand::expand;
+use crate::env::services::service_variables;
+use crate::image;
+use crate::logs::write::{LogWriter, Progress};
+use crate::shared::{Node, Running, Shared, reference};
+use crate::volumes::mounts::mounts;
+
+/// Where a port of a built-in server or an image listens is the manifest's business; this is only its default home.
+const NO_DIRECTORY: &str = "/";
+
+/// A started container.
+pub(crate) struct Started {
+    pub(crate) running: Running,
+    pub(crate) log: watch::Receiver<Progress>,
+    pub(crate) pump: AbortOnDropHandle<()>,
+}
+
+/// Starts `container` of `pod` as `instance`.
+pub(crate) async fn start(
+    shared: &Shared,
+    node: &Node,
+    pod: &Pod,
+    container: &Container,
+    sandbox: &PodSandbox,
+    instance: Instance,
+) -> Result<Started, StartFailure> {
+    // P-069. The store ends only with podd itself, and then nothing is started any more.
+    if shared.services.wait_until_ready().await.is_err() {
+        return Err(refused("CreateContainerError", "podd is shutting down".to_owned()));
+    }
+    let environment = environment(shared, node, pod, container, sandbox).await?;
+    let argv = command_line(shared, container, &environment)?;
+    let user = user(shared, pod, container)?;
+    let mounts = mounts(container, &sandbox.roots, &sandbox.files, &environment)
+        .map_err(|error| refused("CreateContainerConfigError", error.to_string()))?;
+    write_hosts(pod, sandbox).map_err(|error| refused("CreateContainerError", error.to_string()))?;
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    let directory = log_dir(shared, uid, &container.name);
+    let writer = LogWriter::create(&directory, instance.attempt, shared.config.log_limit);
+    let writer = writer.map_err(|error| refused("CreateContainerError", format!("no log file: {error}")))?;
+    let pipes = Pipes::new().map_err(|error| refused("CreateContainerError", format!("no pipe: {error}")))?;
+
+    let environment: Vec<(OsString, OsString)> =
+        environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+    let cwd = container.working_dir.clone().filter(|dir| !dir.is_empty()).map_or(NO_DIRECTORY.into(), PathBuf::from);
+    let spec = ProcessSpec {
+        argv: argv.into_iter().map(OsString::from).collect(),
+        env: environment.clone(),
+        cwd: Some(cwd.clone()),
+        user: user.clone(),
+        stdin: None,
+        stdout: Some(pipes.out.1),
+        stderr: Some(pipes.err.1),
+        mounts: MountSpace::New(mounts),
+        terminal: false,
+    };
+    let process = sandbox.namespace.spawn(spec).await.map_err(|error| spawn_failure(&error))?;
+    if !process.ran_as_requested() && names_user(pod, container) {
+        let message = "without root there is one user: runAsUser, runAsGroup and fsGroup have no effect";
+        shared.recorder.record(reference(pod, Some(&container.name)), true, "UserNotChanged", message);
+    }
+    let log = writer.subscribe();
+    let pump = AbortOnDropHandle::new(tokio::spawn(writer.pump(pipes.out.0, pipes.err.0)));
+    Ok(Started { running: Running { process, environment, user, directory: Some(cwd) }, log, pump })
+}
+
+/// Our end and the process's end of its two outputs.
+struct Pipes {
+    out: (pipe::Receiver, OwnedFd),
+    err: (pipe::Receiver, OwnedFd),
+}
+
+impl Pipes {
+    fn new() -> std::io::Result<Self> {
+        let make = || -> std::io::Result<(pipe::Receiver, OwnedFd)> {
+            let (reader, writer) = std::io::pipe()?;
+            Ok((pipe::Receiver::from_owned_fd(reader.into())?, writer.into()))
+        };
+        Ok(Self { out: make()?, err: make()? })
+    }
+}
+
+async fn environment(
+    shared: &Shared,
+    node: &Node,
+    pod: &Pod,
+    container: &Container,
+    sandbox: &PodSandbox,
+) -> Result<BTreeMap<String, String>, StartFailure> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+    let objects: Objects = shared
+        .objects(namespace, compose::references(container))
+        .await
+        .map_err(|error| refused("CreateContainerConfigError", chain(&error)))?;
+    let links = pod.spec.as_ref().and_then(|spec| spec.enable_service_links).unwrap_or(true);
+    let services = shared.services.state();
+    let variables = service_variables(services.iter().map(Arc::as_ref), namespace, links);
+    let mut base = shared.config.base_environment.clone();
+    base.insert("HOSTNAME".to_owned(), sandbox.names.hostname.clone());
+    if image::is_echo(container.image.as_deref().unwrap_or_default()) {
+        base.insert("POD_NAME".to_owned(), pod.metadata.name.clone().unwrap_or_default());
+        base.insert("POD_NAMESPACE".to_owned(), namespace.to_owned());
+        base.insert("NODE_NAME".to_owned(), node.config.name.clone());
+    }
+    let facts = node.facts(&sandbox.addresses);
+    compose::environment(pod, container, base, variables, &objects, &facts)
+        .map_err(|error| refused("CreateContainerConfigError", error.to_string()))
+}
+
+fn command_line(
+    shared: &Shared,
+    container: &Container,
+    environment: &BTreeMap<String, String>,
+) -> Result<Vec<String>, StartFailure> {
+    let line = image::command_line(
+        container.image.as_deref().unwrap_or_default(),
+        container.command.as_deref().unwrap_or_default(),
+        container.args.as_deref().unwrap_or_default(),
+        &shared.config.images,
+        &shared.config.builtin_program,
+    );
+    let line = line.map_err(|error| refused("ErrImageNeverPull", error.to_string()))?;
+    let lookup = |name: &str| environment.get(name).cloned();
+    Ok(line.iter().map(|word| expand(word, lookup)).collect())
+}
+
+/// Who the container runs as: its own security context, else the pod's, else who started minisvc.
+fn user(shared: &Shared, pod: &Pod, container: &Container) -> Result<Option<Credentials>, StartFailure> {
+    let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let own = container.security_context.as_ref();
+    let id = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok());
+    let uid = id(own.and_then(|c| c.run_as_user).or(of_pod.and_then(|c| c.run_as_user)));
+    let gid = id(own.and_then(|c| c.run_as_group).or(of_pod.and_then(|c| c.run_as_group)));
+    let extra = of_pod.and_then(|c| c.fs_group).into_iter();
+    let extra = extra.chain(of_pod.into_iter().flat_map(|c| c.supplemental_groups.iter().flatten().copied()));
+    let extra: Vec<u32> = extra.filter_map(|group| id(Some(group))).collect();
+    let base = shared.config.run_as.clone();
+    let non_root = own.and_then(|c| c.run_as_non_root).or(of_pod.and_then(|c| c.run_as_non_root)) == Some(true);
+    let effective = uid.or(base.as_ref().map(|user| user.uid)).unwrap_or_else(|| nix::unistd::getuid().as_raw());
+    if non_root && effective == 0 {
+        let message = "container has runAsNonRoot and would run as root".to_owned();
+        return Err(refused("CreateContainerConfigError", message));
+    }
+    if uid.is_none() && gid.is_none() && extra.is_empty() {
+        return Ok(base);
+    }
+    let mut user = match (uid, base) {
+        // Another user does not inherit the groups of ours.
+        (Some(uid), base) if base.as_ref().is_none_or(|base| base.uid != uid) => {
+            Credentials { uid, gid: uid, groups: Vec::new() }
+        }
+        (_, Some(base)) => base,
+        (_, None) => Credentials { uid: effective, gid: nix::unistd::getgid().as_raw(), groups: Vec::new() },
+    };
+    user.gid = gid.unwrap_or(user.gid);
+    user.groups.extend(extra);
+    Ok(Some(user))
+}
+
+fn names_user(pod: &Pod, container: &Container) -> bool {
+    let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let own = container.security_context.as_ref();
+    own.is_some_and(|c| c.run_as_user.is_some() || c.run_as_group.is_some())
+        || of_pod.is_some_and(|c| c.run_as_user.is_some() || c.run_as_group.is_some() || c.fs_group.is_some())
+}
+
+fn refused(reason: &str, message: String) -> StartFailure {
+    StartFailure::Refused(Waiting { reason: reason.to_owned(), message })
+}
+
+/// A program that cannot be executed fails the container; a sandbox that is gone or a mount that is refused does not.
+fn spawn_failure(error: &SpawnError) -> StartFailure {
+    match error {
+        SpawnError::NotFound { .. }
+        | SpawnError::NoInterpreter { .. }
+        | SpawnError::PermissionDenied { .. }
+        | SpawnError::NotExecutable { .. }
+        | SpawnError::ArgumentsTooLong { .. }
+        | SpawnError::Execute { .. }
+        | SpawnError::WorkingDirectory { .. }
+        | SpawnError::User { .. }
+        | SpawnError::Invalid(_) => StartFailure::Failed(chain(error)),
+        SpawnError::Mount { .. } | SpawnError::NoSuchProcess | SpawnError::Sandbox(_) => {
+            refused("CreateContainerError", chain(error))
+        }
+    }
+}

@@ -1,0 +1,541 @@
+//! Acts for one pod: asks the state machine what to do, does it, reports back, and keeps the API informed.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Container, Lifecycle, LifecycleHandler, Pod, PodStatus, Probe};
+use minisvc_sandbox::ExitStatus;
+use nix::libc;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, error, warn};
+
+use super::Now;
+use super::backoff::Limits;
+use super::core::{Action, Event, Exit, Hook, Instance, Notice, PodState, StartFailure};
+use super::plan::{Plan, seconds};
+use super::publish::{Outcome, delete, patch_status};
+use super::sandbox::{self, PodSandbox};
+use super::start::{self, Started};
+use super::status::{View, end_of, render};
+use crate::probe::ProbeKind;
+use crate::probe::run::{self, Passed, Target};
+use crate::shared::{ContainerView, Node, PodHandle, Running, Shared, reference};
+
+/// How long the last words of a container are waited for after its end.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// A postStart hook that takes longer has failed; Kubernetes has no limit of its own here.
+const POST_START_LIMIT: Duration = Duration::from_secs(600);
+/// Pause after the API did not take a status.
+const PUBLISH_PAUSE: Duration = Duration::from_secs(1);
+/// How often volumes made of API objects are brought up to date (P-072).
+const REFRESH: Duration = Duration::from_secs(30);
+
+/// What the API wants of a pod now.
+#[derive(Clone)]
+pub(crate) struct Desired {
+    pub(crate) pod: Arc<Pod>,
+    /// The object is gone.
+    pub(crate) removed: bool,
+}
+
+/// What a job of the worker ended with.
+enum Done {
+    Happened(Event),
+    SandboxMade(Result<PodSandbox, sandbox::Failure>),
+    Started(Instance, Result<Started, StartFailure>),
+    Published(Box<PodStatus>, Outcome),
+    DeleteAnswered(Outcome),
+    Refreshed,
+}
+
+/// A running container.
+struct Live {
+    instance: Instance,
+    running: Running,
+}
+
+/// One pod.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    node: Arc<Node>,
+    pod: Arc<Pod>,
+    handle: Arc<PodHandle>,
+    state: PodState,
+    sandbox: Option<Arc<PodSandbox>>,
+    live: BTreeMap<usize, Live>,
+    jobs: JoinSet<Done>,
+    /// The last grace that the API demanded, in seconds.
+    grace: Option<i64>,
+    /// Rendered last.
+    shown: PodStatus,
+    /// What the API has, as far as we know.
+    published: Option<PodStatus>,
+    publishing: bool,
+    delete_wanted: bool,
+    /// The API has no such object any more.
+    gone: bool,
+}
+
+impl Worker {
+    /// A worker for `pod`. What its status says of an earlier run of the lab counts as ended: a start is a reboot.
+    pub(crate) fn new(shared: Arc<Shared>, node: Arc<Node>, pod: Arc<Pod>) -> Self {
+        let now = Now::read();
+        let status = pod.status.clone().unwrap_or_default();
+        let limits = Limits { base: shared.config.backoff_base, cap: shared.config.backoff_cap };
+        let start_time = status.start_time.as_ref().map(|time| time.0);
+        let mut state = PodState::new(Plan::of(&pod), start_time, limits, now);
+        let old = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+        for container in old {
+            let Some(past) = container.state.as_ref().filter(|_| container.container_id.is_some()) else { continue };
+            let attempt = u32::try_from(container.restart_count).unwrap_or(0);
+            let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+            let end = past.terminated.as_ref().or(last.filter(|_| past.waiting.is_some())).map(end_of);
+            state.recall(&container.name, attempt, end, now);
+        }
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let views = state.containers.iter().map(|c| {
+            let view = ContainerView {
+                attempt: c.attempt,
+                waiting: "ContainerCreating".to_owned(),
+                ..ContainerView::default()
+            };
+            (c.plan.name.clone(), view)
+        });
+        let handle = Arc::new(PodHandle::new(uid, views));
+        Self {
+            shared,
+            node,
+            pod,
+            handle,
+            state,
+            sandbox: None,
+            live: BTreeMap::new(),
+            jobs: JoinSet::new(),
+            grace: None,
+            shown: status.clone(),
+            published: Some(status),
+            publishing: false,
+            delete_wanted: false,
+            gone: false,
+        }
+    }
+
+    /// The pod's side for logs and exec.
+    pub(crate) fn handle(&self) -> Arc<PodHandle> {
+        Arc::clone(&self.handle)
+    }
+
+    /// Works until nothing is left of the pod, or podd goes down.
+    pub(crate) async fn run(mut self, mut desired_rx: watch::Receiver<Desired>) {
+        let first = desired_rx.borrow_and_update().clone();
+        self.step(Event::Tick);
+        self.take(first);
+        let shutdown = self.shared.shutdown.clone();
+        let mut going_down = false;
+        while !self.state.finished() {
+            self.publish();
+            let alarm = self.state.poll_timeout();
+            let at = alarm.map_or_else(Instant::now, Instant::from_std);
+            tokio::select! {
+                changed = desired_rx.changed(), if !self.gone => match changed {
+                    Ok(()) => {
+                        let desired = desired_rx.borrow_and_update().clone();
+                        self.take(desired);
+                    }
+                    // The watch ended without the object being gone: podd goes down.
+                    Err(_) => self.gone = true,
+                },
+                Some(done) = self.jobs.join_next() => match done {
+                    Ok(done) => self.done(done),
+                    Err(problem) if problem.is_panic() => error!(%problem, "a job of a pod's worker failed"),
+                    Err(_) => {}
+                },
+                () = sleep_until(at), if alarm.is_some() => self.step(Event::Tick),
+                () = shutdown.cancelled(), if !going_down => {
+                    going_down = true;
+                    self.gone = true;
+                    self.step(Event::Shutdown(self.shared.config.shutdown_grace));
+                }
+            }
+        }
+        self.jobs.abort_all();
+        if !going_down {
+            let directory = self.shared.pod_dir(&self.handle.uid);
+            if let Err(error) = tokio::fs::remove_dir_all(&directory).await
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                warn!(%error, path = %directory.display(), "files of a pod are left behind");
+            }
+        }
+    }
+
+    /// Takes what the API says now.
+    fn take(&mut self, desired: Desired) {
+        let Desired { pod, removed } = desired;
+        let phase = pod.status.as_ref().and_then(|status| status.phase.clone());
+        let grace =
+            pod.metadata.deletion_timestamp.as_ref().map(|_| pod.metadata.deletion_grace_period_seconds.unwrap_or(0));
+        self.pod = pod;
+        if removed {
+            self.gone = true;
+            return self.step(Event::Removed);
+        }
+        if grace.is_some() && grace != self.grace {
+            self.grace = grace;
+            return self.step(Event::Delete(seconds(grace.unwrap_or(0))));
+        }
+        if self.state.ending.is_none() && matches!(phase.as_deref(), Some("Succeeded" | "Failed")) {
+            return self.step(Event::Declared);
+        }
+        // Conditions that others set may have changed.
+        self.step(Event::Tick);
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Happened(event) => self.happened(event),
+            Done::SandboxMade(Ok(sandbox)) => self.sandbox_made(sandbox),
+            Done::SandboxMade(Err((reason, message))) => self.step(Event::SandboxFailed(reason, message)),
+            Done::Started(instance, result) => self.start_returned(instance, result),
+            Done::Published(status, outcome) => {
+                self.publishing = false;
+                match outcome {
+                    Outcome::Taken => self.published = Some(*status),
+                    Outcome::Gone => self.gone = true,
+                    // The job has paused already; the next turn of the loop tries again.
+                    Outcome::Failed => {}
+                }
+            }
+            Done::DeleteAnswered(Outcome::Failed) => self.delete_wanted = true,
+            // The watch will tell.
+            Done::DeleteAnswered(Outcome::Taken | Outcome::Gone) => {}
+            Done::Refreshed => self.refresh_later(),
+        }
+    }
+
+    fn happened(&mut self, event: Event) {
+        match &event {
+            Event::Exited(instance, _) => {
+                self.live.remove(&instance.container);
+                self.show(*instance, |view| view.running = None);
+            }
+            Event::SandboxGone => {
+                self.live.clear();
+                self.handle.set_namespace(None);
+            }
+            _ => {}
+        }
+        self.step(event);
+    }
+
+    fn sandbox_made(&mut self, sandbox: PodSandbox) {
+        let addresses = sandbox.addresses.clone();
+        let namespace = sandbox.namespace.clone();
+        self.handle.set_namespace(Some(namespace.clone()));
+        self.sandbox = Some(Arc::new(sandbox));
+        self.spawn(async move {
+            namespace.closed().await;
+            Done::Happened(Event::SandboxLost)
+        });
+        self.refresh_later();
+        self.step(Event::SandboxReady(addresses));
+    }
+
+    fn start_returned(&mut self, instance: Instance, result: Result<Started, StartFailure>) {
+        let Some(container) = self.container(instance.container).cloned() else { return };
+        let started = match result {
+            Ok(started) => started,
+            Err(failure) => {
+                let reason = match &failure {
+                    StartFailure::Refused(waiting) => waiting.reason.clone(),
+                    StartFailure::Failed(_) => "StartError".to_owned(),
+                };
+                self.show(instance, |view| view.waiting = reason);
+                return self.step(Event::StartFailed(instance, failure));
+            }
+        };
+        let name = &container.name;
+        let image = container.image.as_deref().unwrap_or_default();
+        if !image.is_empty() {
+            let message = format!("Container image {image:?} already present on machine");
+            self.record(Some(name), false, "Pulled", &message);
+        }
+        self.record(Some(name), false, "Created", &format!("Created container: {name}"));
+        let Started { running, log, pump } = started;
+        self.show(instance, |view| {
+            view.attempt = Some(instance.attempt);
+            view.log = Some(log);
+            view.running = Some(running.clone());
+        });
+        self.wait_for_end(instance, &running, pump);
+        self.live.insert(instance.container, Live { instance, running });
+        self.step(Event::Started(instance));
+    }
+
+    fn wait_for_end(&mut self, instance: Instance, running: &Running, pump: AbortOnDropHandle<()>) {
+        let process = running.process.clone();
+        self.spawn(async move {
+            let exit = match process.wait().await {
+                ExitStatus::Code(code) => Exit::Code(code),
+                ExitStatus::Signal(signal) => Exit::Signal(signal),
+            };
+            // So that the log is complete when the API says that the container has ended.
+            let _ = timeout(LAST_WORDS, pump).await;
+            Done::Happened(Event::Exited(instance, exit))
+        });
+    }
+
+    /// Tells the state machine and does what it says.
+    fn step(&mut self, event: Event) {
+        for action in self.state.handle(event, Now::read()) {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::MakeSandbox => {
+                let (shared, node, pod) = (Arc::clone(&self.shared), Arc::clone(&self.node), Arc::clone(&self.pod));
+                self.spawn(async move { Done::SandboxMade(sandbox::make(&shared, &node, &pod).await) });
+            }
+            Action::RemoveSandbox => self.remove_sandbox(),
+            Action::Start(instance) => self.start(instance),
+            Action::Terminate(instance) => {
+                let signal = self.container(instance.container).map_or(libc::SIGTERM, stop_signal);
+                self.signal(instance, signal);
+            }
+            // The agent kills the rest of the container with its first process.
+            Action::Kill(instance) => self.signal(instance, libc::SIGKILL),
+            Action::RunHook(instance, hook) => self.run_hook(instance, hook),
+            Action::Probe(instance, kind, limit) => self.probe(instance, kind, limit),
+            Action::Notify(notice) => self.notify(&notice),
+            Action::DeleteObject => self.delete_wanted = true,
+            // The loop sees it.
+            Action::Finish => {}
+        }
+    }
+
+    fn remove_sandbox(&mut self) {
+        let Some(sandbox) = self.sandbox.take() else {
+            return self.step(Event::SandboxGone);
+        };
+        let (shared, node) = (Arc::clone(&self.shared), Arc::clone(&self.node));
+        let processes: Vec<_> = self.live.values().map(|live| live.running.process.clone()).collect();
+        let host_network = sandbox::uses_host_network(&self.pod);
+        self.spawn(async move {
+            if host_network {
+                for process in processes {
+                    process.signal(libc::SIGKILL).await;
+                    process.wait().await;
+                }
+            }
+            sandbox::remove(&shared, &node, &sandbox).await;
+            Done::Happened(Event::SandboxGone)
+        });
+    }
+
+    fn start(&mut self, instance: Instance) {
+        let (Some(sandbox), Some(container)) = (self.sandbox.clone(), self.container(instance.container).cloned())
+        else {
+            return;
+        };
+        let (shared, node, pod) = (Arc::clone(&self.shared), Arc::clone(&self.node), Arc::clone(&self.pod));
+        self.spawn(async move {
+            let result = start::start(&shared, &node, &pod, &container, &sandbox, instance).await;
+            Done::Started(instance, result)
+        });
+    }
+
+    fn signal(&mut self, instance: Instance, signal: i32) {
+        let Some(live) = self.live(instance) else { return };
+        let process = live.running.process.clone();
+        self.spawn(async move {
+            process.signal(signal).await;
+            Done::Happened(Event::Tick)
+        });
+    }
+
+    fn run_hook(&mut self, instance: Instance, hook: Hook) {
+        let now = Now::read().instant;
+        let limit = match hook {
+            Hook::PostStart => POST_START_LIMIT,
+            Hook::PreStop => {
+                let stop = self.state.containers.get(instance.container).and_then(|c| c.stop.as_ref());
+                stop.map_or(Duration::ZERO, |stop| stop.deadline.saturating_duration_since(now))
+            }
+        };
+        let handler = self.container(instance.container).and_then(|c| handler(c.lifecycle.as_ref()?, hook)).cloned();
+        let asking = self.asking(instance);
+        self.spawn(async move {
+            let result = match (&asking, &handler) {
+                (Some(asking), Some(handler)) => {
+                    run::hook(&asking.target(), handler, limit).await.map_err(|failure| failure.to_string())
+                }
+                _ => Ok(()),
+            };
+            Done::Happened(Event::HookReturned(instance, hook, result))
+        });
+    }
+
+    fn probe(&mut self, instance: Instance, kind: ProbeKind, limit: Duration) {
+        let probe = self.container(instance.container).and_then(|c| probe_of(c, kind)).cloned();
+        let (Some(asking), Some(probe)) = (self.asking(instance), probe) else { return };
+        let recorder = self.shared.recorder.clone();
+        let about = reference(&self.pod, Some(&asking.container.name));
+        self.spawn(async move {
+            let result = match run::probe(&asking.target(), &probe, limit).await {
+                Ok(Passed::Plainly) => Ok(()),
+                Ok(Passed::WithWarning(message)) => {
+                    recorder.record(about, true, "ProbeWarning", format!("{} probe: {message}", kind.title()));
+                    Ok(())
+                }
+                Err(failure) => Err(failure.to_string()),
+            };
+            Done::Happened(Event::Probed(instance, kind, result))
+        });
+    }
+
+    fn notify(&self, notice: &Notice) {
+        let name = notice.container.and_then(|index| self.state.plan.containers.get(index)).map(|c| c.name.as_str());
+        self.record(name, notice.warning, notice.reason, &notice.message);
+    }
+
+    /// Sends the status if it has changed, one at a time; then the deletion that was asked for (P-030, P-052).
+    fn publish(&mut self) {
+        if self.gone || self.publishing {
+            return;
+        }
+        let host = [self.node.config.address];
+        let view = View { pod: &self.pod, last: &self.shown, host: &host, now: jiff::Timestamp::now() };
+        let status = render(&self.state, &view);
+        self.shown = status.clone();
+        if self.published.as_ref() != Some(&status) {
+            self.publishing = true;
+            let (client, pod) = (self.shared.client.clone(), Arc::clone(&self.pod));
+            let before = self.published.clone().unwrap_or_default();
+            return self.spawn(async move {
+                let outcome = patch_status(&client, &pod, &before, &status).await;
+                if outcome == Outcome::Failed {
+                    tokio::time::sleep(PUBLISH_PAUSE).await;
+                }
+                Done::Published(Box::new(status), outcome)
+            });
+        }
+        if std::mem::take(&mut self.delete_wanted) {
+            let (client, pod) = (self.shared.client.clone(), Arc::clone(&self.pod));
+            self.spawn(async move {
+                let outcome = delete(&client, &pod).await;
+                if outcome == Outcome::Failed {
+                    tokio::time::sleep(PUBLISH_PAUSE).await;
+                }
+                Done::DeleteAnswered(outcome)
+            });
+        }
+    }
+
+    /// Brings volumes made of API objects up to date, later and again.
+    fn refresh_later(&mut self) {
+        let has_any = self.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()).any(|volume| {
+            volume.config_map.is_some()
+                || volume.secret.is_some()
+                || volume.downward_api.is_some()
+                || volume.projected.is_some()
+        });
+        if !has_any || self.sandbox.is_none() {
+            return;
+        }
+        let (shared, node, pod) = (Arc::clone(&self.shared), Arc::clone(&self.node), Arc::clone(&self.pod));
+        let directory = self.shared.pod_dir(&self.handle.uid);
+        self.spawn(async move {
+            tokio::time::sleep(REFRESH).await;
+            if let Err(problem) = sandbox::prepare_volumes(&shared, &node, &pod, &directory).await {
+                debug!(%problem, "volumes are not refreshed");
+            }
+            Done::Refreshed
+        });
+    }
+
+    fn asking(&self, instance: Instance) -> Option<Asking> {
+        let live = self.live(instance)?;
+        Some(Asking {
+            container: self.container(instance.container)?.clone(),
+            sandbox: Arc::clone(self.sandbox.as_ref()?),
+            node: Arc::clone(&self.node),
+            address: self.state.addresses.first().copied(),
+            running: live.running.clone(),
+        })
+    }
+
+    fn live(&self, instance: Instance) -> Option<&Live> {
+        self.live.get(&instance.container).filter(|live| live.instance == instance)
+    }
+
+    /// The manifest of a container by its position in the plan.
+    fn container(&self, index: usize) -> Option<&Container> {
+        let spec = self.pod.spec.as_ref()?;
+        spec.init_containers.iter().flatten().chain(&spec.containers).nth(index)
+    }
+
+    fn show(&self, instance: Instance, change: impl FnOnce(&mut ContainerView)) {
+        if let Some(plan) = self.state.plan.containers.get(instance.container) {
+            self.handle.update(&plan.name, change);
+        }
+    }
+
+    fn record(&self, container: Option<&str>, warning: bool, reason: &str, message: &str) {
+        self.shared.recorder.record(reference(&self.pod, container), warning, reason, message);
+    }
+
+    fn spawn(&mut self, job: impl Future<Output = Done> + Send + 'static) {
+        self.jobs.spawn(job);
+    }
+}
+
+/// What a probe or hook needs, owned.
+struct Asking {
+    container: Container,
+    sandbox: Arc<PodSandbox>,
+    node: Arc<Node>,
+    address: Option<IpAddr>,
+    running: Running,
+}
+
+impl Asking {
+    fn target(&self) -> Target<'_> {
+        Target {
+            container: &self.container,
+            namespace: &self.sandbox.namespace,
+            node: &self.node.namespace,
+            address: self.address,
+            running: &self.running,
+        }
+    }
+}
+
+fn probe_of(container: &Container, kind: ProbeKind) -> Option<&Probe> {
+    match kind {
+        ProbeKind::Startup => container.startup_probe.as_ref(),
+        ProbeKind::Liveness => container.liveness_probe.as_ref(),
+        ProbeKind::Readiness => container.readiness_probe.as_ref(),
+    }
+}
+
+fn handler(lifecycle: &Lifecycle, hook: Hook) -> Option<&LifecycleHandler> {
+    match hook {
+        Hook::PostStart => lifecycle.post_start.as_ref(),
+        Hook::PreStop => lifecycle.pre_stop.as_ref(),
+    }
+}
+
+/// `lifecycle.stopSignal`, else TERM (P-048).
+fn stop_signal(container: &Container) -> i32 {
+    let name = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.as_deref());
+    let signal = name.and_then(|name| name.parse::<nix::sys::signal::Signal>().ok());
+    signal.map_or(libc::SIGTERM, |signal| signal as i32)
+}

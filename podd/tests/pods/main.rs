@@ -1,0 +1,23 @@
+//! Real pods: processes in namespaces, an API server in memory, and a network that goes nowhere.
+//!
+//! The binary is also the sandbox's helper and the built-in images, which is why it has its own `main`. Traffic between
+//! pods is not tested here.
+
+mod harness;
+mod lab;
+mod life;
+mod logs;
+mod probes;
+mod scale;
+mod view;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match std::env::args().nth(1).as_deref() {
+        Some("__sandbox") => minisvc_sandbox::helper_main(),
+        Some("__echo") => minisvc_podd::builtin::echo_main(),
+        Some("__pause") => minisvc_podd::builtin::pause_main(),
+        _ => harness::run(&[life::TESTS, logs::TESTS, probes::TESTS, scale::TESTS, view::TESTS]),
+    }
+}
