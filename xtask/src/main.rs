@@ -13,13 +13,13 @@ use std::path::{Path, PathBuf};
 
 fn main() -> Result<()> {
     match std::env::args().nth(1).as_deref() {
-        Some("schema") => schema(),
-        _ => bail!("usage: xtask schema"),
+        Some("schema") => schema(std::env::args().any(|argument| argument == "--check")),
+        _ => bail!("usage: xtask schema [--check]"),
     }
 }
 
-/// Writes the schema table and reports what could not be filled in.
-fn schema() -> Result<()> {
+/// Writes the schema table and reports what could not be filled in; with `check`, only compares it.
+fn schema(check: bool) -> Result<()> {
     let crate_dir = root()?.join("apiserver/schema");
     let mut table = definitions::collect()?;
     let unnumbered = numbers::fill(&mut table)?;
@@ -27,6 +27,12 @@ fn schema() -> Result<()> {
     overlay::apply(&mut table, &reviewed)?;
     let path = crate_dir.join("schema.txt");
     let text = table::render(&table);
+    if check {
+        if std::fs::read_to_string(&path).context("reading the table")? != text {
+            bail!("{} is not what `xtask schema` writes: run it and commit the result", path.display());
+        }
+        return Ok(());
+    }
     std::fs::write(&path, &text).with_context(|| format!("writing {}", path.display()))?;
     println!("{}: {} definitions, {} bytes", path.display(), table.definitions.len(), text.len());
     for field in unnumbered {

@@ -58,7 +58,8 @@ pub fn apply(table: &mut Table, text: &str) -> Result<()> {
 fn lay(table: &mut Table, name: &str, field: &str, rule: &Rule) -> Result<()> {
     let keys = rule.keys.iter().flatten().chain(&rule.key);
     for key in keys {
-        let element = find(table, name)?.fields.get(field).context("no such field")?.ty.trim_start_matches("[]").to_owned();
+        let element =
+            find(table, name)?.fields.get(field).context("no such field")?.ty.trim_start_matches("[]").to_owned();
         let element = table.definitions.get(&element).with_context(|| format!("{element} has no keys"))?;
         if !element.fields.contains_key(key) {
             bail!("the elements have no field {key}");

@@ -115,7 +115,7 @@ pub fn apply(
     let merged = merge(shape, base, &config);
     let kept = entries.iter().fold(wanted.clone(), |kept, entry| kept.union(&entry.fields));
     let gone = previous.as_ref().map(|entry| entry.fields.difference(&wanted)).unwrap_or_default();
-    let mut result = remove(shape, &merged, &gone, &kept).unwrap_or(nothing.clone());
+    let mut result = remove(shape, &merged, &gone, &kept).unwrap_or_else(|| nothing.clone());
 
     let comparison = stripped_comparison(shape, base, &result);
     if !force {

@@ -64,6 +64,9 @@ fn the_first_apply_makes_the_object_and_owns_its_fields() {
     );
 }
 
+/// Statement, what is shown, kind, who applies what in which order, the object in the end.
+type Story = (&'static str, &'static str, Kind, Vec<(&'static str, Value)>, Value);
+
 #[test]
 fn what_a_manager_leaves_out_goes_unless_someone_else_owns_it() {
     let finalizers = |list: &[&str]| json!({"metadata": {"name": "c", "finalizers": list}});
@@ -72,7 +75,7 @@ fn what_a_manager_leaves_out_goes_unless_someone_else_owns_it() {
         container.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
         json!({"metadata": {"name": "c"}, "spec": {"template": {"spec": {"containers": [container]}}}})
     };
-    let rows: Vec<(&str, &str, Kind, Vec<(&str, Value)>, Value)> = vec![
+    let rows: Vec<Story> = vec![
         (
             "A-079",
             "an omitted field goes",

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub struct FieldSet {
     /// The field itself is in the set, apart from what lies below it.
     owned: bool,
-    children: BTreeMap<String, FieldSet>,
+    children: BTreeMap<String, Self>,
 }
 
 impl FieldSet {

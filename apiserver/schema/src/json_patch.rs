@@ -97,19 +97,18 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_told_from_what_is_malformed() {
         let live = json!({"a": 1});
-        let failed = |e: &PatchError| matches!(e, PatchError::Failed(_));
-        let malformed = |e: &PatchError| matches!(e, PatchError::Malformed(_));
-        let rows: [(&str, Value, &dyn Fn(&PatchError) -> bool); 6] = [
-            ("A-070", json!([{"op": "test", "path": "/a", "value": 2}]), &failed),
-            ("A-070", json!([{"op": "remove", "path": "/b"}]), &failed),
-            ("A-070", json!([{"op": "replace", "path": "/b/c", "value": 2}]), &failed),
-            ("A-070", json!([{"op": "twist", "path": "/a"}]), &malformed),
-            ("A-070", json!({"op": "remove", "path": "/a"}), &malformed),
-            ("A-070", json!([{"op": "add", "path": "no pointer", "value": 1}]), &malformed),
+        let rows = [
+            ("A-070", json!([{"op": "test", "path": "/a", "value": 2}]), false),
+            ("A-070", json!([{"op": "remove", "path": "/b"}]), false),
+            ("A-070", json!([{"op": "replace", "path": "/b/c", "value": 2}]), false),
+            ("A-070", json!([{"op": "twist", "path": "/a"}]), true),
+            ("A-070", json!({"op": "remove", "path": "/a"}), true),
+            ("A-070", json!([{"op": "add", "path": "no pointer", "value": 1}]), true),
         ];
-        for (statement, patch, is_expected) in rows {
+        for (statement, patch, malformed) in rows {
             let error = apply(&live, &patch).expect_err(statement);
-            assert!(is_expected(&error), "{statement}: {patch}: {error:?}");
+            assert_eq!(matches!(error, PatchError::Malformed(_)), malformed, "{statement}: {patch}: {error:?}");
+            assert_eq!(matches!(error, PatchError::Failed(_)), !malformed, "{statement}: {patch}: {error:?}");
         }
     }
 

@@ -67,7 +67,7 @@ fn scale(suffix: &str) -> Option<(u32, i32, Format)> {
         return None;
     }
     // An exponent beyond these makes any number zero or the largest one.
-    let exponent = exponent.parse::<i32>().unwrap_or(if exponent.starts_with('-') { -1000 } else { 1000 });
+    let exponent = exponent.parse::<i32>().unwrap_or_else(|_| if exponent.starts_with('-') { -1000 } else { 1000 });
     Some((0, exponent.clamp(-1000, 1000), Format::Exponent))
 }
 

@@ -10,6 +10,9 @@ use std::fmt::Write;
 /// No more findings than this are reported: a person reads them.
 const MOST_FINDINGS: usize = 100;
 
+/// Longer paths are cut: only made-up keys are that long.
+const LONGEST_PATH: usize = 1000;
+
 /// Everything that `fieldValidation=Strict` refuses and `Warn` warns of, in full sentences (A-063).
 ///
 /// ```
@@ -77,7 +80,7 @@ impl Findings {
             self.step(key, |findings| match definition.field(key) {
                 Some(field) => findings.value(&field.ty, member),
                 None if findings.unknown.len() < MOST_FINDINGS => {
-                    findings.unknown.push(format!("unknown field \"{}\"", findings.path));
+                    findings.unknown.push(format!("unknown field \"{}\"", findings.shown_path()));
                 }
                 None => {}
             });
@@ -104,10 +107,14 @@ impl Findings {
             (Type::Scalar(scalar), _) if scalar_fits(*scalar, value) => {}
             _ if self.types.len() < MOST_FINDINGS => {
                 let (got, wanted) = (type_name(value), wanted_name(ty));
-                self.types.push(format!("cannot unmarshal {got} into field {} of type {wanted}", self.path));
+                self.types.push(format!("cannot unmarshal {got} into field {} of type {wanted}", self.shown_path()));
             }
             _ => {}
         }
+    }
+
+    fn shown_path(&self) -> String {
+        self.path.chars().take(LONGEST_PATH).collect()
     }
 
     fn step(&mut self, key: &str, then: impl FnOnce(&mut Self)) {

@@ -109,9 +109,9 @@ pub(crate) struct Field {
 pub(crate) enum Type {
     Scalar(Scalar),
     Object(DefinitionId),
-    List(Box<Type>),
+    List(Box<Self>),
     /// Keys are strings.
-    Map(Box<Type>),
+    Map(Box<Self>),
 }
 
 /// Values without parts that the table knows.

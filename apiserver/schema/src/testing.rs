@@ -45,9 +45,9 @@ impl Maker {
             // One field in a few, or objects would be huge.
             if (self.wanted)(field) && self.below(3) == 0 {
                 let value = self.value(&field.ty, depth);
-                if !matches!(&value, Value::Array(items) if items.is_empty())
-                    && !(matches!(field.ty, Type::Map(_)) && value == json!({}))
-                {
+                let is_empty_list = matches!(&value, Value::Array(items) if items.is_empty());
+                let is_empty_map = matches!(field.ty, Type::Map(_)) && value == json!({});
+                if !is_empty_list && !is_empty_map {
                     object.insert(field.name.to_owned(), value);
                 }
             }
@@ -79,8 +79,9 @@ impl Maker {
         match scalar {
             Scalar::String => format!("s{n}").into(),
             Scalar::Bool => true.into(),
-            Scalar::Int32 => json!(if n == 1 { i64::from(i32::MIN) } else { i64::from(n as i32) }),
-            Scalar::Int64 => json!(if n == 1 { i64::MIN } else { n as i64 }),
+            Scalar::Int32 if n == 1 => i32::MIN.into(),
+            Scalar::Int64 if n == 1 => i64::MIN.into(),
+            Scalar::Int32 | Scalar::Int64 => n.into(),
             Scalar::Double => json!(0.5),
             Scalar::Bytes => "AP8=".into(),
             Scalar::Time => format!("2026-11-21T00:00:0{n}Z").into(),

@@ -136,9 +136,11 @@ impl Comparison {
 
 /// Compares two values; the order of lists with distinguishable elements does not count.
 pub(crate) fn compare(shape: Shape, old: &Value, new: &Value) -> Comparison {
+    if old == new {
+        return Comparison::default();
+    }
     let (Some(old_parts), Some(new_parts)) = (parts(shape, old), parts(shape, new)) else {
-        let changed = if old == new { FieldSet::default() } else { field_set(shape, new) };
-        return Comparison { changed, removed: FieldSet::default() };
+        return Comparison { changed: field_set(shape, new), removed: FieldSet::default() };
     };
     let mut result = Comparison::default();
     if new_parts.is_empty() && !old_parts.is_empty() {
