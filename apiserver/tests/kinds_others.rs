@@ -242,3 +242,24 @@ async fn nodes_show_readiness_and_roles() {
     .await;
     assert_eq!(fields(&moved), ["spec.podCIDRs"]);
 }
+
+// A-051, S-005
+#[tokio::test]
+async fn a_few_kinds_are_created_by_an_update() {
+    let server = server().await;
+    let event = json!({"involvedObject": {"kind": "Pod", "namespace": "default", "name": "p"}});
+    let slice = json!({"addressType": "IPv4", "endpoints": []});
+    let rows = [
+        ("/api/v1/namespaces/default/services/a", json!({"spec": {"ports": [{"port": 80}]}}), StatusCode::CREATED),
+        ("/api/v1/namespaces/default/endpoints/a", json!({}), StatusCode::CREATED),
+        ("/api/v1/namespaces/default/events/a", event, StatusCode::CREATED),
+        ("/apis/coordination.k8s.io/v1/namespaces/default/leases/a", json!({"spec": {}}), StatusCode::CREATED),
+        ("/api/v1/namespaces/default/configmaps/a", json!({}), StatusCode::NOT_FOUND),
+        ("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/a", slice, StatusCode::NOT_FOUND),
+    ];
+    for (path, mut object, expected) in rows {
+        object["metadata"] = json!({"name": "a"});
+        let answer = ask("PUT", path).json(&object).of(&server).await;
+        assert_eq!(answer.code, expected, "{path}: {}", answer.text);
+    }
+}

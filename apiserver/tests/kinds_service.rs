@@ -522,3 +522,26 @@ async fn a_balancer_becomes_a_plain_service_when_its_ranges_are_gone() {
     }
     assert_eq!(spec["ports"][0].get("nodePort"), None);
 }
+
+// S-011, S-085, A-052
+#[tokio::test]
+async fn an_applied_manifest_keeps_what_was_allocated() {
+    let server = server().await;
+    let path = format!("{SERVICES}/web?fieldManager=test");
+    let apply = |ports: Value| {
+        let object = service("web", json!({"type": "NodePort", "ports": ports}));
+        ask("PATCH", &path).patch("application/apply-patch+yaml", &object)
+    };
+    let http = || json!({"name": "http", "port": 80, "protocol": "TCP"});
+    let first = apply(json!([http()])).of(&server).await;
+    assert_eq!(first.code, StatusCode::CREATED, "{}", first.text);
+    let again = apply(json!([http()])).of(&server).await.json();
+    assert_eq!(again["metadata"]["resourceVersion"], first.json()["metadata"]["resourceVersion"]);
+    let more = apply(json!([http(), {"name": "dns", "port": 80, "protocol": "UDP"}])).of(&server).await;
+    assert_eq!(more.code, StatusCode::OK, "{}", more.text);
+    let (before, after) = (&first.json()["spec"], &more.json()["spec"]);
+    assert_eq!(after["clusterIP"], before["clusterIP"]);
+    assert_eq!(after["ports"][0], before["ports"][0]);
+    let added = &after["ports"][1]["nodePort"];
+    assert!(added.is_number() && added != &before["ports"][0]["nodePort"], "{after}");
+}

@@ -31,7 +31,6 @@ pub(super) fn resource() -> Resource {
         plural: "endpointslices",
         singular: "endpointslice",
         has_generation: true,
-        allow_create_on_update: true,
         columns: COLUMNS,
         row: |object, now| {
             vec![
