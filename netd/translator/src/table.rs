@@ -171,7 +171,9 @@ pub struct ServicePort {
 }
 
 impl ServicePort {
-    /// Prepares a Service port. Of several endpoints with one address and port, one that is not terminating wins.
+    /// Prepares a Service port for one address family; endpoints of the other must be left out (D-007, D-011).
+    ///
+    /// Of several endpoints with one address and port, one that is not terminating wins (D-008).
     pub fn new(id: ServicePortId, policies: Policies, mut endpoints: Vec<Endpoint>) -> Self {
         endpoints.sort_by_key(|e| (e.addr, e.port, e.terminating));
         endpoints.dedup_by_key(|e| (e.addr, e.port));

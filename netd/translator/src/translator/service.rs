@@ -38,6 +38,10 @@ impl Translator {
             Err(None) => return refuse(packet),
             Err(Some(reason)) => return Outcome::Drop(reason),
         };
+        // D-011: an IPv4 packet cannot go to an IPv6 endpoint.
+        if endpoint.addr.is_ipv4() != tuple.dst.is_ipv4() {
+            return Outcome::Error(ErrorKind::HostUnreachable);
+        }
         let port = match self.table.destination(endpoint.addr) {
             Destination::Owned(route) => route.port,
             Destination::Outside(Some(port)) => port,

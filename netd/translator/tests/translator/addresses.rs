@@ -186,7 +186,6 @@ fn when_every_source_port_is_taken_the_flow_is_dropped() {
     lab.send(&udp(on(A1, 53), at(VIP), b"")).at(&lab, A2);
 }
 
-// D-004, D-039
 #[test]
 fn direct_traffic_is_not_translated() {
     let mut lab = Lab::new(&[]);

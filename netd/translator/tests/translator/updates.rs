@@ -75,6 +75,22 @@ fn when_a_pod_leaves_the_network_its_connections_are_reset_at_the_other_end() {
 
 // D-090
 #[test]
+fn a_reset_fits_after_the_sequence_numbers_wrapped_and_a_segment_came_twice() {
+    let mut lab = Lab::new(&[web(&[ready(A2)])]);
+    let client = on(WORKSTATION, 40000);
+    let syn = lab.connect(client, at(VIP));
+    let data = |seq: u32| syn.answer(ACK, &[0; 100]).numbers(seq, 1001);
+    // The numbers move by less than half the circle at a time (RFC 9293 3.4).
+    for seq in [0x7000_0000, 0xe000_0000, u32::MAX - 49, u32::MAX - 149] {
+        lab.send(&data(seq)).at(&lab, WORKSTATION);
+    }
+    lab.hosts.remove(&A2);
+    lab.install();
+    assert_eq!(seen(&lab.transmitted()[0].1).seq, 50);
+}
+
+// D-090
+#[test]
 fn a_connection_that_was_not_answered_yet_is_refused_when_its_pod_leaves() {
     let mut lab = Lab::new(&[web(&[ready(A2)])]);
     lab.send(&tcp(on(WORKSTATION, 40000), at(VIP), SYN).numbers(500, 0));

@@ -1,6 +1,6 @@
 //! What becomes of a first packet: section 4 of the statements, and what is dropped before it.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use minisvc_translator::{
     Checksum, DropReason, FrontendKind, Limits, PacketBuf, Policies, PortId, TrafficPolicy, Translator, Verdict,
@@ -63,16 +63,20 @@ fn fate(services: [Svc; 2], client: Ipv4Addr, to: &str) -> Fate {
     by_tcp
 }
 
+/// Conditions that make no sense together, but may be written in an EndpointSlice.
+const SERVING: Ep = Ep { addr: SocketAddrV4::new(A2, 8080), ready: false, serving: true, terminating: false };
+
 #[test]
 fn a_first_packet_meets_the_fate_of_the_table() {
     use Fate::{Reaches, Refused, Silence, Unreachable};
     let all: fn(Svc) -> Svc = |service| service;
     type Row<'a> = (&'a str, &'a str, fn(Svc) -> Svc, &'a [Ep], Ipv4Addr, &'a str, Fate);
     let rows: &[Row<'_>] = &[
-        ("D-002", "a ready endpoint", all, &[ready(A2)], A1, VIP, Reaches(A2)),
+        ("D-013", "a ready endpoint", all, &[ready(A2)], A1, VIP, Reaches(A2)),
         ("D-013", "terminating, as nothing is ready", all, &[draining(A2), unready(B1)], A1, VIP, Reaches(A2)),
         ("D-015", "one ready keeps the terminating out", all, &[draining(A2), ready(B1)], A1, VIP, Reaches(B1)),
         ("D-016", "neither ready nor serving", all, &[unready(A2)], A1, VIP, Refused),
+        ("D-016", "serving, but neither ready nor terminating", all, &[SERVING], A1, VIP, Refused),
         ("D-095", "terminating and failing", all, &[failing(A2)], A1, VIP, Refused),
         ("D-032", "no endpoint at all", all, &[], A1, VIP, Refused),
         ("D-014", "local: ready here", local_only, &[ready(A2), ready(B1)], A1, VIP, Reaches(B1)),
@@ -106,7 +110,7 @@ fn a_first_packet_meets_the_fate_of_the_table() {
             "10.96.9.9:80",
             Silence(DropReason::NoService),
         ),
-        ("D-004", "a pod by its own address", all, &[], A1, "10.244.1.10:8080", Reaches(A2)),
+        ("no statement", "a pod by its own address", all, &[], A1, "10.244.1.10:8080", Reaches(A2)),
         ("D-023", "the endpoint's pod has gone", all, &[ready(Ipv4Addr::new(10, 244, 7, 7))], A1, VIP, Unreachable(1)),
         ("no statement", "a pod address without a pod", all, &[], A1, "10.244.7.7:80", Unreachable(1)),
         ("no statement", "an address outside", all, &[], WORKSTATION, "192.0.2.1:80", Unreachable(0)),
@@ -136,6 +140,16 @@ fn one_address_may_have_another_service_behind_each_port_and_protocol() {
     lab.send(&tcp(on(WORKSTATION, 40000), at(VIP), SYN)).at(&lab, A2);
     lab.send(&udp(on(WORKSTATION, 40000), at(VIP), b"")).at(&lab, A1);
     lab.send(&tcp(on(WORKSTATION, 40000), at("10.96.0.50:81"), SYN)).at(&lab, B1);
+}
+
+// D-023
+#[test]
+fn an_endpoint_that_refuses_is_not_replaced_by_another() {
+    let mut lab = Lab::new(&[web(&[ready(A2), ready(B1)])]);
+    let client = on(A1, 40000);
+    let syn = seen(&lab.send(&tcp(client, at(VIP), SYN)).bytes);
+    let refusal = lab.send(&syn.answer(RST | ACK, b"")).at(&lab, A1);
+    assert_eq!((refusal.src, refusal.flags), (at(VIP), RST | ACK));
 }
 
 // D-005
