@@ -103,6 +103,10 @@ impl NodeService for Nodes {
             tail_lines: request.tail_lines.map(|lines| usize::try_from(lines).unwrap_or(usize::MAX)),
             since: request.since,
             limit_bytes: request.limit_bytes,
+            stream: request.stream.map(|stream| match stream {
+                minisvc_apiserver::OutputStream::Stdout => minisvc_podd::OutputStream::Stdout,
+                minisvc_apiserver::OutputStream::Stderr => minisvc_podd::OutputStream::Stderr,
+            }),
         };
         match &*self.podd.read().await {
             Some(podd) => podd

@@ -130,10 +130,10 @@ mod tests {
     #[test]
     fn one_text_may_hold_several_objects_and_lists() {
         let text = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n---\n# only a comment\n---\n\
-                    apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: b, namespace: n}}\n";
+                    apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: b, namespace: shop}}\n";
         let found = parse("x", text).expect("well formed");
         let names: Vec<_> = found.iter().map(|m| (m.kind(), m.namespace(), m.name())).collect();
-        assert_eq!(names, [("Service", "", "a"), ("Pod", "n", "b")]);
+        assert_eq!(names, [("Service", "", "a"), ("Pod", "shop", "b")]);
     }
 
     #[test]
