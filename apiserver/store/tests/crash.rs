@@ -36,7 +36,7 @@ fn acknowledged_writes_survive_being_killed() {
         let mut child = spawn(directory.path(), round);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         // Some lives end while they are still opening the store, most after some writes.
-        let patience = if random.below(8) == 0 { 0 } else { model.acknowledged + random.below(40) };
+        let patience = if random.below(8) == 0 { 0 } else { model.acknowledged + random.below(25) };
         let mut life = Life::default();
         while model.acknowledged < patience {
             model.hear(&mut life, &lines.next().unwrap().unwrap());

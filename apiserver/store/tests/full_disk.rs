@@ -3,6 +3,7 @@
 //! Without the usual test harness, because only a process with a single thread may enter a user namespace.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
+#![allow(clippy::print_stdout, reason = "this is the test harness")]
 
 mod common;
 
