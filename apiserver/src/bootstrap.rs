@@ -111,14 +111,14 @@ async fn ensure(server: &Server, group: &str, plural: &str, object: Value, field
 /// Puts the given fields of an existing object in `default` right; what is right already is not written.
 async fn change(server: &Server, group: &str, plural: &str, object: &Value, fields: &[&str]) -> Result<(), ApiError> {
     let Some(resource) = find(server, group, plural) else { return Ok(()) };
-    let change = |old: &Value| {
+    let mut change = |old: &Value| {
         let mut new = old.clone();
         for field in fields {
             new[*field] = object[*field].clone();
         }
         Ok(new)
     };
-    writer(server, resource, "default").update(meta::text(object, "name"), &change).await.map(|_| ())
+    writer(server, resource, "default").update(meta::text(object, "name"), &mut change).await.map(|_| ())
 }
 
 fn find<'a>(server: &'a Server, group: &str, plural: &str) -> Option<&'a Arc<Resource>> {

@@ -9,6 +9,7 @@ mod body;
 mod bootstrap;
 mod discovery;
 pub mod error;
+mod field_error;
 mod handlers;
 mod health;
 mod identity;

@@ -1,8 +1,11 @@
 //! From a request to an answer: who asks, may they, what for, and in which form.
 
 mod access;
+mod log;
 mod objects;
+mod scale;
 mod subresources;
+mod token;
 mod watch;
 
 pub(crate) use access::allowed;

@@ -150,7 +150,7 @@ pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response, ApiE
     let manager = call.manager(options.field_manager.as_deref());
     let writer = writer(call, part, options.dry_run, &manager);
     let name = call.name()?;
-    let written = match writer.update(name, &|_| Ok(decoded.object.clone())).await {
+    let written = match writer.update(name, &mut |_| Ok(decoded.object.clone())).await {
         Err(ApiError::NotFound(_)) if part == Part::Object && call.resource.allow_create_on_update => {
             let mut object = decoded.object;
             check_name(&object, name)?;
@@ -209,18 +209,20 @@ async fn apply_patch(
     if format == PatchFormat::Apply {
         return apply(call, options, bytes).await;
     }
-    let (patch, _) = schema::decode_json(bytes)?;
+    let (patch, duplicates) = schema::decode_json(bytes)?;
+    // The operations of a JSON patch are no part of the object; a merge has its shape.
+    let duplicates = if format == PatchFormat::Json { Vec::new() } else { duplicates };
     let manager = call.manager(options.field_manager.as_deref());
     let writer = writer(call, part_of(call), options.dry_run, &manager);
-    let warnings = std::sync::Mutex::new(Vec::new());
-    let change = |old: &Value| {
+    let mut warnings = Vec::new();
+    let mut change = |old: &Value| {
         let patched = schema::patch(call.resource, format, old, &patch)?;
-        let checked = schema::check(&(&**call.resource).into(), patched, &[], options.field_validation)?;
-        *warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = checked.warnings;
+        let checked = schema::check(&(&**call.resource).into(), patched, &duplicates, options.field_validation)?;
+        warnings = checked.warnings;
         Ok(checked.object)
     };
-    let mut written = writer.update(call.name()?, &change).await?;
-    written.warnings.extend(warnings.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
+    let mut written = writer.update(call.name()?, &mut change).await?;
+    written.warnings.extend(warnings);
     Ok(written)
 }
 
@@ -240,8 +242,8 @@ async fn apply(call: &Call<'_>, options: &WriteOptions, bytes: &[u8]) -> Result<
     let mut writer = writer(call, part_of(call), options.dry_run, manager);
     writer.applied = true;
     let by = schema::Manager { name: manager, subresource: writer.subresource, now: call.now };
-    let change = |old: &Value| schema::apply(call.resource, Some(old), &config, &by, force);
-    let mut written = match writer.update(name, &change).await {
+    let mut change = |old: &Value| schema::apply(call.resource, Some(old), &config, &by, force);
+    let mut written = match writer.update(name, &mut change).await {
         Err(ApiError::NotFound(_)) if writer.part == Part::Object => {
             let mut object = schema::apply(call.resource, None, &config, &by, force)?;
             meta::set(&mut object, "name", name);

@@ -25,11 +25,11 @@ const KEPT: [&str; 5] =
     ["creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink"];
 
 /// How the wished state comes from the present one; both in the form served.
-pub(crate) type Change<'a> = dyn Fn(&Value) -> Result<Value, ApiError> + Send + Sync + 'a;
+pub(crate) type Change<'a> = dyn FnMut(&Value) -> Result<Value, ApiError> + Send + 'a;
 
 impl Writer<'_> {
     /// Changes an object that exists.
-    pub(crate) async fn update(&self, name: &str, change: &Change<'_>) -> Result<Written, ApiError> {
+    pub(crate) async fn update(&self, name: &str, change: &mut Change<'_>) -> Result<Written, ApiError> {
         let (mut tries, mut races) = (1, 0);
         loop {
             let record = self.server.record(self.resource, self.namespace, name)?;
@@ -47,7 +47,7 @@ impl Writer<'_> {
         ApiError::Conflict { target: Box::new(self.resource.target(name)), why: STALE.to_owned() }
     }
 
-    async fn update_once(&self, record: &Arc<Record>, name: &str, change: &Change<'_>) -> Result<Written, Lost> {
+    async fn update_once(&self, record: &Arc<Record>, name: &str, change: &mut Change<'_>) -> Result<Written, Lost> {
         let old_stored = stored::decode(&record.value);
         let old = self.served(old_stored.clone());
         let mut new = change(&old).map_err(Lost::Failed)?;
