@@ -145,7 +145,9 @@ fn settle(lab: &str) -> Result<(), SandboxError> {
     umask(Mode::from_bits_truncate(0o022));
     nix::unistd::chdir(Path::new("/")).map_err(refused("enter /"))?;
     let none: Option<&str> = None;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(refused("keep mounts to the lab"))
+    // Nothing that is mounted in the lab appears outside, and what the host mounts and unmounts later (a stick) follows inside. The
+    // copies that agents and containers get keep it so.
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).map_err(refused("keep mounts to the lab"))
 }
 
 fn write(path: &str, text: &str) -> Result<(), SandboxError> {

@@ -9,7 +9,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{
     ForkResult, Gid, Pid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, getegid, geteuid, setgroups,
@@ -105,9 +104,6 @@ fn prepare(
     match (&request.mounts, space) {
         (MountSpace::New(list), _) => {
             unshare(CloneFlags::CLONE_NEWNS).map_err(refused("make a mount space"))?;
-            let none: Option<&str> = None;
-            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
-                .map_err(refused("keep mounts to the container"))?;
             let own =
                 File::open("/proc/self/ns/mnt").map_err(|error| SandboxError::refused("keep a mount space", error))?;
             fds::send(channel.as_fd(), b"", &[own.as_fd()])

@@ -50,6 +50,7 @@ const CHECKS: &[Check] = checks![
     mounts::test_what_is_hidden_looks_empty,
     mounts::test_a_tmpfs_is_limited,
     mounts::test_sockets_beside_a_new_mount_point_still_answer,
+    mounts::test_later_mounts_of_the_host_follow,
     mounts::test_impossible_mounts_are_named,
     network::test_two_namespaces_listen_on_the_same_ports,
     network::test_packets_leave_and_enter_through_the_tun,

@@ -4,10 +4,13 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
 use minisvc_sandbox::{ExitStatus, Mount, MountSpace, NamespaceSpec, ProcessSpec, SpawnError};
+use nix::mount::{MsFlags, mount, umount};
+use nix::sched::{CloneFlags, unshare};
 
-use crate::support::{command, lab, marker, output, pod, run, shell};
+use crate::support::{command, is_root, lab, marker, output, pod, run, shell};
 
 fn bind(source: &Path, target: impl Into<PathBuf>) -> Mount {
     Mount::Bind { source: source.to_owned(), target: target.into(), read_only: false }
@@ -142,13 +145,9 @@ pub(crate) async fn test_what_is_hidden_looks_empty() {
         output(&pod, mounts.clone(), &format!("cat {at}/token; ls {at}/directory; ls {at}")).await,
         "directory\nsocket\ntoken"
     );
-    let connect = command(&["/proc/self/exe", "__connect", socket.to_str().unwrap()]);
     let program = std::env::current_exe().unwrap();
-    let connect = ProcessSpec {
-        argv: [program.into_os_string()].into_iter().chain(connect.argv.into_iter().skip(1)).collect(),
-        mounts,
-        ..connect
-    };
+    let argv = vec![program.into_os_string(), "__connect".into(), socket.into_os_string()];
+    let connect = ProcessSpec { argv, mounts, ..command(&[]) };
     let (shown, status) = run(&pod, connect).await.unwrap();
     assert_eq!(status, ExitStatus::Code(1));
     assert!(shown.contains("refused"), "{shown}");
@@ -200,4 +199,44 @@ pub(crate) async fn test_impossible_mounts_are_named() {
         let SpawnError::Mount { what: told, target: place, .. } = &error else { panic!("{error:?}") };
         assert_eq!((told.as_str(), place.as_str()), (what, target));
     }
+}
+
+pub(crate) async fn test_later_mounts_of_the_host_follow() {
+    if !is_root() {
+        // An ordinary user mounts nothing on a host.
+        return;
+    }
+    let run = || Command::new("/proc/self/exe").arg("__mount-later").output().unwrap();
+    let output = tokio::task::spawn_blocking(run).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// In a mount namespace of its own, which stands for the host and passes mounts on as most do.
+pub(crate) fn mount_later() -> ExitCode {
+    let none: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SHARED, none).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let host_mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let lab = lab().await;
+        let pod = pod(&lab).await;
+        let before = host_mounts();
+        let mounts = MountSpace::New(vec![Mount::Tmpfs { target: format!("/{}", marker()).into(), size_bytes: None }]);
+        let container = pod.spawn(ProcessSpec { mounts, ..command(&["sleep", "1000"]) }).await.unwrap();
+        assert_eq!(host_mounts(), before, "the container's mounts are on the host");
+        let see = format!("grep -c {} /proc/self/mountinfo; true", directory.path().display());
+        mount(Some("tmpfs"), directory.path(), Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        for space in [MountSpace::Agent, MountSpace::Of(container.id())] {
+            assert_eq!(output(&pod, space, &see).await, "1");
+        }
+        umount(directory.path()).unwrap();
+        for space in [MountSpace::Agent, MountSpace::Of(container.id())] {
+            assert_eq!(output(&pod, space, &see).await, "0");
+        }
+        lab.shutdown().await;
+    });
+    ExitCode::SUCCESS
 }

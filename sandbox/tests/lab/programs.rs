@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use minisvc_sandbox::helper_main;
 
 use crate::support::{lab, marked, pod, shell};
-use crate::{network, rootless};
+use crate::{mounts, network, rootless};
 
 /// Does what the arguments say, if they name a program.
 pub(crate) fn run(args: &[String]) -> Option<ExitCode> {
@@ -15,6 +15,7 @@ pub(crate) fn run(args: &[String]) -> Option<ExitCode> {
         ["__sandbox", ..] => helper_main(),
         ["__connect", path] => Some(connect(path)),
         ["__hold-lab", marker] => Some(hold_lab(marker)),
+        ["__mount-later"] => Some(mounts::mount_later()),
         ["__host-tun"] => Some(network::open_host_tun_in_a_namespace()),
         ["__problems", "closed-tun"] => rootless::problems_with_a_closed_tun(),
         ["__problems", "as-we-are"] => Some(rootless::print_problems()),
