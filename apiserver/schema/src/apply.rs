@@ -78,7 +78,7 @@ fn conflicts_text(conflicts: &[Conflict]) -> String {
 ///
 /// The result has the fields of both, those of the configuration winning; what this manager applied before and now
 /// leaves out is removed unless someone else owns it; `metadata.managedFields` says who owns what. A configuration that
-/// changes nothing gives back an equal object. `status` counts on the status subresource only, `spec` not there. The
+/// changes nothing gives back an equal object. A null in it says nothing. `status` counts on the status subresource only, `spec` not there. The
 /// caller checks types beforehand ([`type_errors`](crate::type_errors)) and `resourceVersion` afterwards.
 ///
 /// ```
