@@ -13,6 +13,8 @@ use nix::libc;
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork, getegid, geteuid, pipe};
 
+use crate::sys;
+
 /// Something this machine lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -30,9 +32,10 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What this machine lacks to run a lab; empty if one can be launched.
+/// What this machine lacks to run a lab, each found by trying; empty if one can be launched.
 pub fn preflight() -> Vec<Problem> {
-    let mut problems: Vec<Problem> = check_tun_node().into_iter().collect();
+    let mut problems: Vec<Problem> = check_kernel(sys::has_mount_setattr()).into_iter().collect();
+    problems.extend(check_tun_node());
     match try_namespaces() {
         Ok(None) => {}
         Ok(Some(failure)) => problems.push(explain(failure)),
@@ -43,6 +46,15 @@ pub fn preflight() -> Vec<Problem> {
         }),
     }
     problems
+}
+
+fn check_kernel(has_mount_setattr: bool) -> Option<Problem> {
+    let missing = || Problem {
+        what: "This kernel is too old.".into(),
+        why: "It lacks mount_setattr(2), which came with Linux 5.12.".into(),
+        mend: "Use Linux 5.12 or later.".into(),
+    };
+    (!has_mount_setattr).then(missing)
 }
 
 fn check_tun_node() -> Option<Problem> {
@@ -218,6 +230,12 @@ mod tests {
             let problem = explain_with(failure, &|name| (name == set.0).then(|| set.1.to_owned()));
             assert!(problem.mend.contains(mend), "{problem}");
         }
+    }
+
+    #[test]
+    fn an_old_kernel_is_named() {
+        assert!(check_kernel(false).is_some_and(|problem| problem.why.contains("5.12")));
+        assert_eq!(check_kernel(true), None);
     }
 
     #[test]

@@ -41,24 +41,10 @@ pub(crate) fn close_all_but(keep: OwnedFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: as before, nothing above 3 is used again in this process.
     if unsafe { libc::close_range(4, libc::c_uint::MAX, 0) } < 0 {
-        close_one_by_one(KEPT)?;
+        return Err(io::Error::last_os_error());
     }
     // SAFETY: open since dup3, and owned by nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(KEPT) })
-}
-
-/// For kernels before 5.9, which lack close_range(2).
-fn close_one_by_one(last_kept: RawFd) -> io::Result<()> {
-    let mut numbers: Vec<RawFd> = Vec::new();
-    for entry in std::fs::read_dir("/proc/self/fd")? {
-        numbers.extend(entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()));
-    }
-    for number in numbers.into_iter().filter(|number| *number > last_kept) {
-        // SAFETY: as in close_all_but. The directory's own descriptor is in the list, and closed already: that is harmless here,
-        // because nothing was opened since.
-        unsafe { libc::close(number) };
-    }
-    Ok(())
 }
 
 /// A descriptor of a process, readable once the process has ended.
@@ -169,6 +155,14 @@ pub(crate) fn pidfd_kill(pidfd: impl AsFd) -> io::Result<()> {
     }
     let error = io::Error::last_os_error();
     if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
+}
+
+/// Whether [`set_tree_read_only`] can work: the youngest system call that is used here, of Linux 5.12.
+pub(crate) fn has_mount_setattr() -> bool {
+    // SAFETY: nothing is passed but numbers and null pointers, which the kernel refuses, if it knows the call at all.
+    let result =
+        unsafe { libc::syscall(libc::SYS_mount_setattr, -1, std::ptr::null::<u8>(), 0, std::ptr::null::<u8>(), 0) };
+    result == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ENOSYS)
 }
 
 /// Makes a mount and everything mounted below it read-only; other flags stay as they are.

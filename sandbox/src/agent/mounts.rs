@@ -17,7 +17,6 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
-use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{chdir, chroot};
 
 use crate::error::{OsError, SpawnError};
@@ -84,7 +83,7 @@ impl Tree {
         let source = descriptor_path(source);
         let target = self.mount_point(target, fs::metadata(&source)?.is_dir())?;
         bind_tree(&source, &target)?;
-        if read_only { make_read_only(&target) } else { Ok(()) }
+        if read_only { sys::set_tree_read_only(target.as_os_str()) } else { Ok(()) }
     }
 
     fn hide(&mut self, target: &Path) -> io::Result<()> {
@@ -311,29 +310,6 @@ fn descriptor_path(fd: &OwnedFd) -> PathBuf {
 /// With everything mounted below, because an ordinary user may not show what another mount covers.
 fn bind_tree(source: &Path, target: &Path) -> io::Result<()> {
     Ok(mount(Some(source), target, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)?)
-}
-
-fn make_read_only(target: &Path) -> io::Result<()> {
-    match sys::set_tree_read_only(target.as_os_str()) {
-        Err(error) if error.raw_os_error() == Some(nix::libc::ENOSYS) => remount_read_only(target),
-        result => result,
-    }
-}
-
-/// For kernels before 5.12: without what is mounted below. A user namespace may not drop flags, so they are repeated.
-fn remount_read_only(target: &Path) -> io::Result<()> {
-    let now = statvfs(target)?.flags();
-    let kept = [
-        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
-        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
-        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
-        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
-        (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
-        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
-    ];
-    let kept = kept.into_iter().filter(|(flag, _)| now.contains(*flag)).map(|(_, flag)| flag);
-    let flags = kept.fold(MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY, |all, flag| all | flag);
-    Ok(mount(NONE, target, NONE, flags, NONE)?)
 }
 
 #[cfg(test)]
