@@ -120,7 +120,6 @@ impl ApiServer {
     /// # Errors
     /// When the stored objects cannot be read or the first objects cannot be written.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
-        let ca = open_ca(&options)?;
         let store_options = minisvc_store::Options::new(stored::parse_head, stored::volatile);
         let store = match options.state_dir.clone() {
             None => Store::open(MemoryBackend::new(), store_options)?,
@@ -129,6 +128,8 @@ impl ApiServer {
                 tokio::task::spawn_blocking(move || Store::open(SledBackend::open(&directory, SledOptions::default())?, store_options)).await??
             }
         };
+        // After the store, whose lock keeps a second instance from the files of the authority too.
+        let ca = open_ca(&options)?;
         let server = Arc::new(Server::new(store, ca, options));
         bootstrap::run(&server).await?;
         let keeper = tokio::spawn(bootstrap::keep(Arc::downgrade(&server), server.closing.clone()));

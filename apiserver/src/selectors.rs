@@ -252,11 +252,22 @@ mod tests {
 
     use super::*;
 
-    /// One requirement as text, and what it says about labels by the words of A-093.
-    fn requirement() -> impl Strategy<Value = (String, fn(Option<&str>, &str) -> bool, String, String)> {
+    /// Whether a label that has this value, or is absent, meets a requirement about that value.
+    type Meaning = fn(Option<&str>, &str) -> bool;
+
+    #[derive(Debug, Clone)]
+    struct Term {
+        text: String,
+        meaning: Meaning,
+        key: &'static str,
+        value: &'static str,
+    }
+
+    /// One requirement as text, and what it says by the words of A-093.
+    fn requirement() -> impl Strategy<Value = Term> {
         let key = prop_oneof![Just("a"), Just("b"), Just("c")];
         let value = prop_oneof![Just("x"), Just("y"), Just("")];
-        let form: Vec<(&str, fn(Option<&str>, &str) -> bool)> = vec![
+        let form: Vec<(&str, Meaning)> = vec![
             ("K=V", |label, value| label == Some(value)),
             ("K == V", |label, value| label == Some(value)),
             ("K!=V", |label, value| label != Some(value)),
@@ -265,8 +276,11 @@ mod tests {
             ("K", |label, _| label.is_some()),
             ("!K", |label, _| label.is_none()),
         ];
-        (key, value, prop::sample::select(form)).prop_map(|(key, value, (form, meaning))| {
-            (form.replace('K', key).replace('V', value), meaning, key.to_owned(), value.to_owned())
+        (key, value, prop::sample::select(form)).prop_map(|(key, value, (form, meaning))| Term {
+            text: form.replace('K', key).replace('V', value),
+            meaning,
+            key,
+            value,
         })
     }
 
@@ -277,10 +291,10 @@ mod tests {
             terms in prop::collection::vec(requirement(), 0..5),
             labels in prop::collection::btree_map("[ab]", "[xy]?", 0..3),
         ) {
-            let text: Vec<&str> = terms.iter().map(|(text, ..)| text.as_str()).collect();
+            let text: Vec<&str> = terms.iter().map(|term| term.text.as_str()).collect();
             let selector = LabelSelector::parse(&text.join(",")).unwrap();
             let lookup = |key: &str| labels.get(key).map(String::as_str);
-            let expected = terms.iter().all(|(_, meaning, key, value)| meaning(lookup(key), value));
+            let expected = terms.iter().all(|term| (term.meaning)(lookup(term.key), term.value));
             prop_assert_eq!(selector.matches(lookup), expected, "{:?}", text);
         }
 

@@ -138,3 +138,16 @@ async fn ownership_is_moved_by_a_guarded_json_patch() {
     let applied = apply(&server, "fieldManager=kubectl", json!({"l": "2"})).await;
     assert_eq!((applied.code, &applied.json()["data"]), (StatusCode::OK, &json!({"l": "2"})));
 }
+
+//
+#[tokio::test]
+async fn one_empty_entry_clears_the_record_and_none_does_not() {
+    let server = server().await;
+    apply(&server, "fieldManager=me", json!({"k": "1"})).await;
+    let set = |list: Value| {
+        let patch = json!({"metadata": {"managedFields": list}});
+        ask("PATCH", &format!("{CONFIG_MAPS}/a")).patch("application/merge-patch+json", &patch)
+    };
+    assert_eq!(managers(&set(json!([])).of(&server).await.json()), [pair("me", "Apply")]);
+    assert_eq!(managers(&set(json!([{}])).of(&server).await.json()), []);
+}

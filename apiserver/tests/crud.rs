@@ -449,10 +449,12 @@ async fn the_form_of_the_answer_is_negotiated() {
 #[tokio::test]
 async fn objects_survive_a_restart() {
     let directory = tempfile::tempdir().unwrap();
-    let options = Options { state_dir: Some(directory.path().to_owned()), ..Options::default() };
+    let options = Options { state_dir: Some(directory.path().join("labs/one")), ..Options::default() };
     let server = ApiServer::open(options.clone()).await.unwrap();
     let api = config_maps(&server.client(admin()));
     let before = api.create(&PostParams::default(), &config_map("a", &[("k", "v")])).await.unwrap();
+    let second = ApiServer::open(options.clone()).await.unwrap_err().to_string();
+    assert!(second.contains("in use by another minisvc"), "{second}");
     server.close().await;
     let server = ApiServer::open(options).await.unwrap();
     let api = config_maps(&server.client(admin()));
