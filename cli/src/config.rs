@@ -19,9 +19,10 @@ pub(crate) const DEFAULT_API_PORT: u16 = 6443;
 /// Prefix length of the range that each node takes of the pod range.
 const NODE_POD_PREFIX: u8 = 24;
 
-/// Offsets in the node range: the workstation, the control plane, and the first node.
+/// Offsets in the node range: the workstation, the control plane, this machine (`--network host`), and the first node.
 const WORKSTATION: u32 = 1;
 const CONTROL_PLANE: u32 = 2;
+const HOST: u32 = 3;
 const FIRST_NODE: u32 = 11;
 
 /// The port that name servers are asked at unless another is named.
@@ -52,6 +53,11 @@ impl AddressPlan {
     /// Where `minisvc shell` types.
     pub(crate) fn workstation(&self) -> IpAddr {
         nth(self.nodes, WORKSTATION)
+    }
+
+    /// This machine itself, when it is connected.
+    pub(crate) fn host(&self) -> IpAddr {
+        nth(self.nodes, HOST)
     }
 
     /// Where the API and DNS listen for pods.

@@ -2,7 +2,7 @@
 //!
 //! Nothing is decided here. What a lab looks like is in `config.rs`; what the parts do is theirs.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::{NetdNetwork, Nodes, with_causes};
+use crate::args::NetworkMode;
 use crate::config::{CLUSTER_DOMAIN, DEFAULT_API_PORT, LabConfig};
 use crate::control::{self, Controlled, Execution, Place, Refusal};
 use crate::error::{CliError, Context as _};
@@ -44,6 +45,9 @@ const DNS_TTL: u32 = 5;
 
 /// Ports tried after the default API port when that is taken.
 const API_PORT_TRIES: u16 = 100;
+
+/// The interface that `--network host` adds to this machine.
+const HOST_INTERFACE: &str = "minisvc0";
 
 /// How long the nodes may take to become ready.
 const NODES_WITHIN: Duration = Duration::from_secs(60);
@@ -117,6 +121,10 @@ impl Lab {
         let workstation = place(&sandbox, &netd, "workstation", addresses.workstation(), LinkRole::Workstation);
         let control_plane = place(&sandbox, &netd, "control-plane", addresses.control_plane(), LinkRole::ControlPlane);
         let (workstation, control_plane) = tokio::try_join!(workstation, control_plane)?;
+        if config.network == NetworkMode::Host {
+            connect_host(config, &netd).await?;
+            narrator.step(&format!("this machine reaches the lab through the interface {HOST_INTERFACE}"));
+        }
         let inner = SocketAddr::new(addresses.control_plane(), LAB_API_PORT);
         let inner = control_plane.listen_tcp(inner).await.context(|| "the lab's API cannot listen".to_owned())?;
         serve_tls(&api, inner, &mut tasks, &shutdown);
@@ -162,7 +170,7 @@ impl Lab {
     ///
     /// # Errors
     /// When the name has no address.
-    pub(crate) async fn resolve(&self, name: &str) -> Result<Vec<std::net::IpAddr>, CliError> {
+    pub(crate) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, CliError> {
         let (output, writer) = std::io::pipe().context(|| "cannot make a pipe".to_owned())?;
         let argv = vec![own_program()?.into_os_string(), "__resolve".into(), name.into()];
         let spec = ProcessSpec {
@@ -314,12 +322,34 @@ fn serve_unix(
     Ok(())
 }
 
+/// Gives this machine an interface of its own to the lab, with routes to everything in it. Both vanish with the descriptor.
+async fn connect_host(config: &LabConfig, netd: &Netd) -> Result<(), CliError> {
+    let addresses = &config.addresses;
+    let routes = [addresses.services, addresses.pods, addresses.nodes];
+    let host = addresses.host();
+    let spec = TunSpec {
+        name: HOST_INTERFACE.to_owned(),
+        mtu: MTU,
+        default_route: false,
+        routes: routes.iter().map(|net| (IpAddr::V4(net.network()), net.prefix_len())).collect(),
+        ..TunSpec::eth0(host)
+    };
+    let device = tokio::task::spawn_blocking(move || minisvc_sandbox::open_host_tun(&spec)).await;
+    let device = device.context(|| "cannot open an interface".to_owned())?.map_err(|source| {
+        CliError::environment(format!("cannot add the interface {HOST_INTERFACE} to this machine"))
+            .because(source)
+            .hint("only one lab at a time can have --network host; see minisvc status")
+    })?;
+    netd.attach(Link { name: "host".to_owned(), device, addresses: vec![host], role: LinkRole::Workstation });
+    Ok(())
+}
+
 /// Makes a namespace with one address and connects it.
 async fn place(
     sandbox: &Sandbox,
     netd: &Netd,
     name: &str,
-    address: std::net::IpAddr,
+    address: IpAddr,
     role: LinkRole,
 ) -> Result<Namespace, CliError> {
     let doing = || format!("cannot make the {name}'s network");
