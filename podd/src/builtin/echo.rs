@@ -2,17 +2,23 @@
 //!
 //! Paths: `/healthz` is always 200; `/readyz` is 200 until `/readyz/fail` and again after `/readyz/ok`; everything
 //! else answers one line: pod, node, client address, method and path.
+//!
+//! SIGTERM starts a drain, because connections are still sent here until every data plane has heard that this pod is
+//! no endpoint any more (D-091): it goes on accepting until nobody has come for [`QUIET`], at most for [`DRAIN`],
+//! answers what it was asked, tells clients to connect anew, and ends with 0. SIGINT ends it at once.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
 
 use super::http::{self, Head, Parsed};
-use super::{block_signals, wait_for_end};
+use super::{block_signals, wait_for_signal};
 
 /// Where it listens unless `PORT` says otherwise.
 const PORT: u16 = 8080;
@@ -22,8 +28,14 @@ const CONNECTIONS: usize = 1000;
 const STACK: usize = 128 << 10;
 /// A connection that says nothing for so long is closed.
 const IDLE: Duration = Duration::from_secs(300);
-/// How long the first bytes of a raw connection may take before it counts as silent.
+/// Bytes read at a time.
 const CHUNK: usize = 8 << 10;
+/// A drain is over when so long nobody has connected: some thirty times what the endpoint takes to leave.
+const QUIET: Duration = Duration::from_millis(300);
+/// No drain takes longer.
+const DRAIN: Duration = Duration::from_secs(2);
+/// How often a drain looks whether the last answers are out.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What the threads share.
 struct Echo {
@@ -31,6 +43,12 @@ struct Echo {
     who: String,
     ready: AtomicBool,
     open: AtomicUsize,
+    started: Instant,
+    /// When the last connection came, in milliseconds after `started`.
+    last_came: AtomicU64,
+    /// Requests that were begun and not answered yet.
+    unanswered: AtomicUsize,
+    draining: AtomicBool,
 }
 
 /// Serves until it is told to end, then ends with 0; ends with 1 if it cannot listen.
@@ -40,9 +58,16 @@ pub fn echo_main() -> ExitCode {
     let port = variable("PORT").and_then(|port| port.parse().ok()).unwrap_or(PORT);
     let pod = variable("POD_NAME").or_else(|| variable("HOSTNAME")).unwrap_or_else(|| "unknown".to_owned());
     let node = variable("NODE_NAME").map(|node| format!(" on {node}")).unwrap_or_default();
-    let echo = Arc::new(Echo { who: format!("{pod}{node}"), ready: AtomicBool::new(true), open: AtomicUsize::new(0) });
+    let echo = Arc::new(Echo::new(format!("{pod}{node}")));
     match echo.listen(port) {
-        Ok(()) => wait_for_end(&signals),
+        Ok(()) => match wait_for_signal(&signals) {
+            Some(Signal::SIGTERM) => {
+                echo.drain();
+                ExitCode::SUCCESS
+            }
+            Some(_) => ExitCode::SUCCESS,
+            None => ExitCode::FAILURE,
+        },
         Err(error) => {
             // To the container's log.
             let _ = writeln!(std::io::stderr(), "cannot listen on port {port}: {error}");
@@ -52,6 +77,39 @@ pub fn echo_main() -> ExitCode {
 }
 
 impl Echo {
+    fn new(who: String) -> Self {
+        Self {
+            who,
+            ready: AtomicBool::new(true),
+            open: AtomicUsize::new(0),
+            started: Instant::now(),
+            last_came: AtomicU64::new(0),
+            unanswered: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns when nobody comes any more and everybody has been answered.
+    fn drain(&self) {
+        let began = self.age();
+        self.draining.store(true, Ordering::SeqCst);
+        loop {
+            let now = self.age();
+            let last = Duration::from_millis(self.last_came.load(Ordering::SeqCst)).max(began);
+            let quiet = (last + QUIET).saturating_sub(now);
+            let left = (began + DRAIN).saturating_sub(now);
+            let all_answered = self.unanswered.load(Ordering::SeqCst) == 0;
+            if left.is_zero() || (quiet.is_zero() && all_answered) {
+                return;
+            }
+            thread::sleep(quiet.min(left).max(LOOK));
+        }
+    }
+
+    fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Starts the threads that serve. Both families if the kernel has IPv6, else IPv4.
     fn listen(self: &Arc<Self>, port: u16) -> std::io::Result<()> {
         let any6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
@@ -71,6 +129,7 @@ impl Echo {
                 thread::sleep(Duration::from_millis(10));
                 continue;
             };
+            self.last_came.store(u64::try_from(self.age().as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
             if self.open.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS {
                 self.open.fetch_sub(1, Ordering::Relaxed);
                 continue;
@@ -95,10 +154,13 @@ impl Echo {
         let mut chunk = [0; CHUNK];
         loop {
             match http::parse(&pending) {
-                Parsed::Head(head) => {
+                Parsed::Head(mut head) => {
+                    let asked = Asked::begin(&self.unanswered);
                     skip_body(&mut stream, &mut pending, &head)?;
                     let (status, text) = self.reply(&head, client);
+                    head.keep_alive &= !self.draining.load(Ordering::SeqCst);
                     stream.write_all(&http::answer(&head, status, &text))?;
+                    drop(asked);
                     if !head.keep_alive {
                         return Ok(());
                     }
@@ -132,6 +194,22 @@ impl Echo {
     fn set_ready(&self, ready: bool) -> (&'static str, String) {
         self.ready.store(ready, Ordering::Relaxed);
         ("200 OK", format!("{} is {}\n", self.who, if ready { "ready" } else { "not ready" }))
+    }
+}
+
+/// A request while it is being answered.
+struct Asked<'a>(&'a AtomicUsize);
+
+impl<'a> Asked<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -175,4 +253,77 @@ fn plain(client: SocketAddr) -> String {
 
 fn spawn(work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     thread::Builder::new().stack_size(STACK).spawn(work).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An echo that listens on a free port of loopback.
+    fn listening() -> (Arc<Echo>, SocketAddr) {
+        let echo = Arc::new(Echo::new("web-0".to_owned()));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let serving = Arc::clone(&echo);
+        spawn(move || serving.accept(&listener)).expect("a thread");
+        (echo, address)
+    }
+
+    fn ask(stream: &mut TcpStream, bytes: &[u8]) -> String {
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        stream.write_all(bytes).expect("sent");
+        let mut text = String::new();
+        while !text.contains("web-0") {
+            let mut chunk = [0; 1024];
+            let count = stream.read(&mut chunk).expect("an answer");
+            assert_ne!(count, 0, "closed after {text:?}");
+            text += std::str::from_utf8(&chunk[..count]).expect("text");
+        }
+        text
+    }
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    // D-091
+    #[test]
+    fn a_drain_answers_those_who_still_come_and_ends_when_nobody_does() {
+        let (echo, address) = listening();
+        let mut kept = TcpStream::connect(address).expect("connected");
+        assert!(ask(&mut kept, REQUEST).contains("Connection: keep-alive"));
+        let draining = Arc::clone(&echo);
+        let drain = thread::spawn(move || draining.drain());
+        while !echo.draining.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+        assert!(ask(&mut kept, REQUEST).contains("Connection: close"), "clients with a connection are sent elsewhere");
+        let mut late = TcpStream::connect(address).expect("still accepted");
+        assert!(ask(&mut late, REQUEST).contains("Connection: close"));
+        let before = Instant::now();
+        drain.join().expect("no panic");
+        assert!(before.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_drain_waits_for_a_request_that_is_still_being_sent_but_not_for_ever() {
+        let (echo, address) = listening();
+        let mut slow = TcpStream::connect(address).expect("connected");
+        slow.write_all(b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nab").expect("sent");
+        while echo.unanswered.load(Ordering::SeqCst) == 0 {
+            thread::yield_now();
+        }
+        let draining = Arc::clone(&echo);
+        let began = Instant::now();
+        let drain = thread::spawn(move || draining.drain());
+        thread::sleep(QUIET * 2);
+        assert!(!drain.is_finished(), "the request is not answered yet");
+        assert!(ask(&mut slow, b"cd").contains("Connection: close"));
+        drain.join().expect("no panic");
+        let mut stuck = TcpStream::connect(address).expect("connected");
+        stuck.write_all(b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n").expect("sent");
+        while echo.unanswered.load(Ordering::SeqCst) == 0 {
+            thread::yield_now();
+        }
+        echo.drain();
+        assert!(began.elapsed() >= DRAIN, "and no longer than that is anybody waited for");
+    }
 }

@@ -109,7 +109,7 @@ mod tests {
         assert!(head("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").keep_alive);
         assert!(!head("GET / HTTP/1.1\r\nconnection: Close\r\n\r\n").keep_alive);
         let post = head("POST /b HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc");
-        assert_eq!((post.path.as_str(), post.body, post.length), ("/b", 3, 40));
+        assert_eq!((post.path.as_str(), post.body, post.length), ("/b", 3, 39));
     }
 
     #[test]

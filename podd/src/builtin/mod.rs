@@ -14,7 +14,10 @@ pub use echo::echo_main;
 /// Waits until it is told to end, then ends with 0.
 pub fn pause_main() -> ExitCode {
     let signals = block_signals();
-    wait_for_end(&signals)
+    match wait_for_signal(&signals) {
+        Some(_) => ExitCode::SUCCESS,
+        None => ExitCode::FAILURE,
+    }
 }
 
 /// Blocks the signals that ask for an end, for this thread and all that it starts.
@@ -27,9 +30,7 @@ fn block_signals() -> SigSet {
     signals
 }
 
-fn wait_for_end(signals: &SigSet) -> ExitCode {
-    match signals.wait() {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+/// Waits until it is told to end; `None` if the kernel refuses to tell.
+fn wait_for_signal(signals: &SigSet) -> Option<Signal> {
+    signals.wait().ok()
 }
