@@ -67,17 +67,17 @@ struct Records {
 }
 
 enum Change {
-    Service(Event<Service>),
-    Slice(Event<EndpointSlice>),
-    Namespace(Event<Namespace>),
+    Service(Box<Event<Service>>),
+    Slice(Box<Event<EndpointSlice>>),
+    Namespace(Box<Event<Namespace>>),
 }
 
 impl Records {
     fn apply(&mut self, change: Change) {
         match change {
-            Change::Service(event) => self.services.apply(event, records::service),
-            Change::Slice(event) => self.slices.apply(event, records::endpoints),
-            Change::Namespace(event) => self.namespaces.apply(event, |_| ()),
+            Change::Service(event) => self.services.apply(*event, records::service),
+            Change::Slice(event) => self.slices.apply(*event, records::endpoints),
+            Change::Namespace(event) => self.namespaces.apply(*event, |_| ()),
         }
     }
 
@@ -126,7 +126,7 @@ pub(crate) async fn follow(config: ZoneConfig, client: Client, zone: Arc<ArcSwap
     }
 }
 
-fn events<K>(api: Api<K>, wrap: fn(Event<K>) -> Change) -> BoxStream<'static, Change>
+fn events<K>(api: Api<K>, wrap: fn(Box<Event<K>>) -> Change) -> BoxStream<'static, Change>
 where
     K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
 {
@@ -135,7 +135,7 @@ where
         .default_backoff()
         .filter_map(move |event| async move {
             match event {
-                Ok(event) => Some(wrap(event)),
+                Ok(event) => Some(wrap(Box::new(event))),
                 Err(error) => {
                     tracing::debug!(%error, "a watch broke off and is resumed");
                     None
@@ -161,17 +161,17 @@ mod tests {
         let mut records = Records::default();
         let names = |records: &Records| records.input(UNIX_EPOCH, false).namespaces.into_iter().collect::<Vec<_>>();
         for event in [Event::Init, Event::InitApply(namespace("a")), Event::InitDone] {
-            records.apply(Change::Namespace(event));
+            records.apply(Change::Namespace(Box::new(event)));
         }
         assert!(!records.input(UNIX_EPOCH, false).complete, "Services are missing");
         assert!(records.input(UNIX_EPOCH, true).complete, "but not for ever");
-        records.apply(Change::Service(Event::InitDone));
-        records.apply(Change::Slice(Event::InitDone));
+        records.apply(Change::Service(Box::new(Event::InitDone)));
+        records.apply(Change::Slice(Box::new(Event::InitDone)));
         assert!(records.input(UNIX_EPOCH, false).complete);
-        records.apply(Change::Namespace(Event::Init));
+        records.apply(Change::Namespace(Box::new(Event::Init)));
         assert_eq!(names(&records), ["a"], "nothing vanishes during a list");
-        records.apply(Change::Namespace(Event::InitApply(namespace("b"))));
-        records.apply(Change::Namespace(Event::InitDone));
+        records.apply(Change::Namespace(Box::new(Event::InitApply(namespace("b")))));
+        records.apply(Change::Namespace(Box::new(Event::InitDone)));
         assert_eq!(names(&records), ["b"]);
     }
 }
