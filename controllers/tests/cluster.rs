@@ -1,5 +1,7 @@
 //! What a cluster does by itself: accounts, namespaces, garbage, lost nodes.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
 mod common;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Deployments, ReplicaSets and the scheduler, against a real API server in memory.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -100,7 +100,8 @@ fn two_hundred_and_fifty_pods_make_three_slices_and_one_more_edits_one() {
 fn tampering_is_undone_with_one_write() {
     let service = service("web");
     let original = stored(run(&service, &pods(3), &[]));
-    let tamper: [(&str, fn(&mut EndpointSlice)); 5] = [
+    type Tamper = (&'static str, fn(&mut EndpointSlice));
+    let tamper: [Tamper; 5] = [
         ("label removed", |slice| slice.metadata.labels.as_mut().unwrap().clear()),
         ("label added", |slice| drop(slice.metadata.labels.as_mut().unwrap().insert("x".into(), "y".into()))),
         ("owner removed", |slice| slice.metadata.owner_references = None),

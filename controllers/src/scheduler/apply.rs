@@ -168,7 +168,7 @@ impl Scheduler {
             "status": "False",
             "reason": "Unschedulable",
             "message": message,
-            "lastTransitionTime": since.unwrap_or(Time(Timestamp::now())),
+            "lastTransitionTime": since.unwrap_or_else(|| Time(Timestamp::now())),
         }]}});
         let key = Key::of(&pod.metadata);
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);

@@ -1,8 +1,7 @@
 //! What the tests of this crate share: a server in memory with the controllers at work, a fake kubelet, and waiting
 //! for a state with a deadline.
 
-// Every test binary includes this file and none uses all of it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "none of the test binaries uses all of it")]
 
 use std::fmt::Debug;
 use std::sync::Arc;
