@@ -1,13 +1,16 @@
 //! Where two parts of a lab meet that do not know each other: podd asks for a network, and netd is one; the API asks for
-//! logs, and podd keeps them.
+//! logs, and podd keeps them; people ask for flows, and netd has them.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use minisvc_apiserver::{ApiError, LogRequest, LogStream, NodeService};
-use minisvc_netd::{LinkRole, Netd, PortId};
+use minisvc_netd::{FlowRecord, LinkRole, Netd, PortId};
 use minisvc_podd::{ExecSpec, Link, LinkId, LogOptions, Network, NetworkError, Owner, Podd};
 use minisvc_sandbox::Process;
 use tokio::sync::RwLock;
+
+use crate::control::{FlowQuery, FlowView};
 
 /// What is answered to those who come too late.
 const GOING_DOWN: &str = "the lab is going down";
@@ -78,6 +81,29 @@ impl Nodes {
         if let Some(podd) = podd {
             podd.shutdown().await;
         }
+    }
+}
+
+/// The flows that a query wants, as people are shown them. Blocks until the data plane has answered.
+pub(crate) fn flow_views(netd: &Netd, query: FlowQuery) -> Vec<FlowView> {
+    let FlowQuery { clients, limit } = query;
+    let flows = netd.flows(limit, move |flow| clients.is_empty() || clients.contains(&flow.original.source()));
+    let now = (jiff::Timestamp::now(), Instant::now());
+    let current = flows.current.iter().map(|flow| flow_view(flow, format!("{:?}", flow.state), now));
+    current.chain(flows.severed.iter().map(|flow| flow_view(flow, "Severed".to_owned(), now))).collect()
+}
+
+fn flow_view(flow: &FlowRecord, state: String, (time, instant): (jiff::Timestamp, Instant)) -> FlowView {
+    FlowView {
+        protocol: flow.original.protocol.to_string(),
+        client: flow.original.source(),
+        destination: flow.original.destination(),
+        endpoint: flow.endpoint,
+        service: flow.service.as_ref().map(ToString::to_string),
+        state,
+        created: time.checked_sub(instant.saturating_duration_since(flow.created)).unwrap_or(time),
+        packets: flow.packets,
+        bytes: flow.bytes,
     }
 }
 

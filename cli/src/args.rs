@@ -1,5 +1,6 @@
 //! The command line as clap sees it. What the words mean is decided in `config.rs` and `commands/`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -27,6 +28,8 @@ pub(crate) enum Command {
     Down(LabArgs),
     /// Show the labs that run and what is in them
     Status(StatusArgs),
+    /// Show the flows that the data plane translates, each with the endpoint it was given
+    Flows(FlowsArgs),
     /// Open a shell inside a lab: every virtual IP, pod and name is reachable from it
     Shell(LabArgs),
     /// Run one command inside a lab, or inside one of its pods
@@ -159,6 +162,24 @@ pub(crate) struct StatusArgs {
 }
 
 #[derive(Debug, Clone, Args)]
+pub(crate) struct FlowsArgs {
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+
+    /// Only flows of this client; may be repeated
+    #[arg(long = "client", value_name = "ADDRESS:PORT")]
+    pub(crate) clients: Vec<SocketAddr>,
+
+    /// At most so many current flows, and as many that were severed lately
+    #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
+    pub(crate) limit: usize,
+
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ExecArgs {
     #[command(flatten)]
     pub(crate) lab: LabArgs,
@@ -254,7 +275,7 @@ pub(crate) struct GetArgs {
     #[arg(short, long)]
     pub(crate) watch: bool,
 
-    /// Kind, as kubectl names it: pods, svc, deploy …
+    /// Kind, as kubectl names it: pods, svc, deploy …; several with commas between them, or all
     pub(crate) kind: String,
 
     /// Name of one object

@@ -2,6 +2,7 @@
 
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod flows;
 pub(crate) mod inside;
 pub(crate) mod kubectl;
 pub(crate) mod objects;

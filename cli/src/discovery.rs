@@ -17,6 +17,8 @@ pub(crate) struct Kind {
     pub(crate) plural: String,
     pub(crate) singular: String,
     pub(crate) short_names: Vec<String>,
+    /// Groups of kinds that it belongs to, such as `all`.
+    pub(crate) categories: Vec<String>,
     pub(crate) namespaced: bool,
 }
 
@@ -38,6 +40,14 @@ impl Kind {
     pub(crate) fn display(&self, name: &str) -> String {
         let dot = if self.group.is_empty() { "" } else { "." };
         format!("{}{dot}{}/{name}", self.singular, self.group)
+    }
+
+    /// An object of a list with its kind, which lists leave out.
+    pub(crate) fn describe(&self, mut object: Value) -> Value {
+        let dash = if self.group.is_empty() { "" } else { "/" };
+        object["apiVersion"] = format!("{}{dash}{}", self.group, self.version).into();
+        object["kind"] = self.kind.clone().into();
+        object
     }
 
     fn goes_by(&self, word: &str) -> bool {
@@ -77,6 +87,21 @@ impl Kinds {
         })
     }
 
+    /// The kinds that `words` name, in their order: one word, several with commas between them, or a category such as
+    /// `all`.
+    ///
+    /// # Errors
+    /// At the first word that names nothing.
+    pub(crate) fn by_words(&self, words: &str) -> Result<Vec<&Kind>, CliError> {
+        let mut kinds: Vec<&Kind> = Vec::new();
+        for word in words.split(',') {
+            let group: Vec<&Kind> = self.0.iter().filter(|kind| kind.categories.iter().any(|c| c == word)).collect();
+            let found = if group.is_empty() { vec![self.by_word(word)?] } else { group };
+            kinds.extend(found.into_iter().filter(|kind| !kinds.contains(kind)).collect::<Vec<_>>());
+        }
+        Ok(kinds)
+    }
+
     /// The kind of a manifest.
     ///
     /// # Errors
@@ -104,6 +129,7 @@ fn parse(list: &Value) -> Vec<Kind> {
                     plural: text(&resource["resource"]),
                     singular: text(&resource["singularResource"]),
                     short_names: array(&resource["shortNames"]).iter().map(text).collect(),
+                    categories: array(&resource["categories"]).iter().map(text).collect(),
                     namespaced: resource["scope"] == "Namespaced",
                 });
             }
@@ -122,11 +148,11 @@ mod tests {
         Kinds(parse(&json!({"items": [
             {"versions": [{"version": "v1", "resources": [
                 {"resource": "services", "singularResource": "service", "scope": "Namespaced",
-                 "responseKind": {"kind": "Service"}, "shortNames": ["svc"]},
+                 "responseKind": {"kind": "Service"}, "shortNames": ["svc"], "categories": ["all"]},
                 {"resource": "nodes", "singularResource": "node", "scope": "Cluster", "responseKind": {"kind": "Node"}}]}]},
             {"metadata": {"name": "apps"}, "versions": [{"version": "v1", "resources": [
                 {"resource": "deployments", "singularResource": "deployment", "scope": "Namespaced",
-                 "responseKind": {"kind": "Deployment"}, "shortNames": ["deploy"]}]}]}]})))
+                 "responseKind": {"kind": "Deployment"}, "shortNames": ["deploy"], "categories": ["all"]}]}]}]})))
     }
 
     #[test]
@@ -143,6 +169,17 @@ mod tests {
         }
         let text = kinds.by_word("pod").expect_err("not served").render();
         assert!(text.contains("services, nodes, deployments"), "{text}");
+    }
+
+    #[test]
+    fn several_kinds_are_named_by_commas_or_by_their_category() {
+        let kinds = kinds();
+        let found = |words: &str| -> Vec<String> {
+            kinds.by_words(words).expect("known").iter().map(|kind| kind.plural.clone()).collect()
+        };
+        assert_eq!(found("all"), ["services", "deployments"]);
+        assert_eq!(found("node,all,svc"), ["nodes", "services", "deployments"]);
+        assert!(kinds.by_words("svc,pod").is_err(), "one of them is not served");
     }
 
     #[test]

@@ -22,10 +22,10 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::adapters::{NetdNetwork, Nodes, with_causes};
+use crate::adapters::{NetdNetwork, Nodes, flow_views, with_causes};
 use crate::args::NetworkMode;
 use crate::config::{CLUSTER_DOMAIN, DEFAULT_API_PORT, LabConfig};
-use crate::control::{self, Controlled, Execution, Place, Refusal};
+use crate::control::{self, Controlled, Execution, FlowQuery, FlowView, Place, Refusal};
 use crate::error::{CliError, Context as _};
 use crate::home::{self, LabHome, LabRecord};
 use crate::narrator::Narrator;
@@ -82,6 +82,7 @@ pub(crate) struct Lab {
 struct Inside {
     workstation: Namespace,
     nodes: Nodes,
+    netd: Netd,
     /// What a process on the workstation sees in place of the host's files.
     mounts: Vec<Mount>,
     /// Added to the caller's environment.
@@ -147,7 +148,7 @@ impl Lab {
         let mounts = workstation::name_files(&folder, addresses.dns(), "workstation", addresses.workstation())?;
         let environment = vec![("KUBECONFIG", home.kubeconfig_inside()), ("MINISVC_LAB", PathBuf::from(&config.name))];
         let asked = CancellationToken::new();
-        let inside = Arc::new(Inside { workstation, nodes, mounts, environment, user, asked });
+        let inside = Arc::new(Inside { workstation, nodes, netd: netd.clone(), mounts, environment, user, asked });
         tasks
             .spawn(join_all(control::serve(home, Arc::clone(&inside) as Arc<dyn Controlled>, shutdown.clone()).await?));
         wait_for_nodes(config, component(&api, "cli")).await?;
@@ -251,6 +252,13 @@ impl Controlled for Inside {
                 started.map_err(|message| Refusal { message, hints: vec![hint] })
             }
         }
+    }
+
+    async fn flows(&self, query: FlowQuery) -> Vec<FlowView> {
+        let netd = self.netd.clone();
+        let look = move || flow_views(&netd, query);
+        // It only fails when the lab goes down, and then there are none.
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
     }
 
     fn end(&self) {

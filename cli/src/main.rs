@@ -13,9 +13,11 @@ mod discovery;
 mod error;
 mod home;
 mod lab;
+mod load;
 mod manifests;
 mod narrator;
 mod output;
+mod probe;
 mod terminal;
 mod workstation;
 
@@ -25,7 +27,7 @@ use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Cli, Command};
-use crate::commands::{demo, doctor, inside, kubectl, objects, run, status, up};
+use crate::commands::{demo, doctor, flows, inside, kubectl, objects, run, status, up};
 use crate::error::{CliError, Context as _};
 
 fn main() -> ExitCode {
@@ -35,7 +37,10 @@ fn main() -> ExitCode {
         Some("__sandbox") => minisvc_sandbox::helper_main(),
         Some("__echo") => return minisvc_podd::builtin::echo_main(),
         Some("__pause") => return minisvc_podd::builtin::pause_main(),
+        Some("__load") => return load::load_main(),
         Some("__resolve") => return workstation::resolve_main(),
+        Some("__get") => return probe::get_main(),
+        Some("__dig") => return probe::dig_main(),
         _ => {}
     }
     let cli = Cli::parse();
@@ -75,6 +80,7 @@ async fn dispatch(command: &Command) -> Result<ExitCode, CliError> {
         Command::Up(args) => up::up(args).await,
         Command::Down(args) => up::down(args).await.map(done),
         Command::Status(args) => status::status(args).await.map(done),
+        Command::Flows(args) => flows::flows(args).await.map(done),
         Command::Shell(args) => inside::shell(args).await,
         Command::Exec(args) => inside::exec(args).await,
         Command::Run(args) => run::run(args).await,

@@ -81,6 +81,15 @@ impl Table {
         table
     }
 
+    /// Puts the kind in front of every name, where several kinds are listed: `service/web`.
+    pub(crate) fn name_in_full(&mut self, full: impl Fn(&str) -> String) {
+        let column = usize::from(self.with_namespace);
+        for name in self.rows.iter_mut().filter_map(|row| row.get_mut(column)) {
+            *name = full(name);
+        }
+        self.fit();
+    }
+
     /// Whether there is no row.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
@@ -161,6 +170,14 @@ mod tests {
             wide,
             "NAMESPACE   NAME          PORT(S)   SELECTOR\nn           a             80/TCP    app=a\nother       longer-name   1\n"
         );
+    }
+
+    #[test]
+    fn names_say_their_kind_where_several_are_listed() {
+        let mut table = Table::from_server(&answer(), false, true);
+        table.name_in_full(|name| format!("service/{name}"));
+        let text = table.render_all();
+        assert!(text.contains("\nother       service/longer-name   1\n"), "{text}");
     }
 
     #[test]

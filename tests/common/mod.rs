@@ -1,16 +1,20 @@
 //! A real `minisvc up` for a test: in a folder of its own, with any free port, asking no name server outside.
 
-#![allow(dead_code, reason = "each test uses its own part of this")]
+#![allow(dead_code, unreachable_pub, reason = "each test uses its own part of this, and none is a library")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The program under test.
 pub const MINISVC: &str = env!("CARGO_BIN_EXE_minisvc");
+
+/// The first example: a Deployment of three pods and a Service in front of them.
+pub const HELLO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/hello");
 
 /// How long anything may take before the test fails. Long, because CI runs everything at once on two cores.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -21,7 +25,7 @@ pub struct Lab {
     process: Child,
     folder: PathBuf,
     /// Removed with the lab, unless the test gave its own.
-    _temporary: Option<tempfile::TempDir>,
+    temporary: Option<tempfile::TempDir>,
 }
 
 impl Lab {
@@ -29,7 +33,9 @@ impl Lab {
     pub fn start(name: &str, args: &[&str]) -> Self {
         let temporary = tempfile::Builder::new().prefix("minisvc-test-").tempdir().expect("a temporary folder");
         let folder = temporary.path().to_owned();
-        Self { _temporary: Some(temporary), ..Self::start_in(name, &folder, args) }
+        let mut lab = Self::start_in(name, &folder, args);
+        lab.temporary = Some(temporary);
+        lab
     }
 
     /// The same in a folder that may hold the lab's earlier state.
@@ -47,7 +53,7 @@ impl Lab {
                 }
             }
         });
-        let lab = Self { name: name.to_owned(), process, folder: folder.to_owned(), _temporary: None };
+        let lab = Self { name: name.to_owned(), process, folder: folder.to_owned(), temporary: None };
         ready_rx.recv_timeout(PATIENCE).expect("the lab is ready in time");
         lab
     }
@@ -84,6 +90,57 @@ impl Lab {
         self.run(&[&["exec", "--"], command].concat())
     }
 
+    /// Runs a command in a pod of the default namespace; it must succeed.
+    pub fn exec_in(&self, pod: &str, command: &[&str]) -> String {
+        self.run(&[&["exec", pod, "--"], command].concat())
+    }
+
+    /// Requests a page from the workstation: the status code and the body, or why there is no answer.
+    pub fn fetch(&self, url: &str) -> Result<String, String> {
+        asked(self.command(&["exec", "--", MINISVC, "__get", url]))
+    }
+
+    /// The same from a pod. An `https` URL is asked with the ServiceAccount's certificate and token.
+    pub fn fetch_in(&self, pod: &str, url: &str) -> Result<String, String> {
+        asked(self.command(&["exec", pod, "--", MINISVC, "__get", url]))
+    }
+
+    /// Asks the lab's DNS from the workstation: the response code and the records, a line each.
+    pub fn dig(&self, transport: &str, kind: &str, name: &str) -> Result<String, String> {
+        asked(self.command(&["exec", "--", MINISVC, "__dig", transport, "10.96.0.10", kind, name]))
+    }
+
+    /// Waits until an object of the default namespace is as wanted, and returns it.
+    pub fn until(&self, what: &str, kind: &str, name: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let started = Instant::now();
+        loop {
+            // The object may not exist yet.
+            let output = self.command(&["get", kind, name, "-o", "json"]).output().expect("started");
+            if let Ok(object) = serde_json::from_slice::<Value>(&output.stdout) {
+                if fits(&object) {
+                    return object;
+                }
+                last = object;
+            }
+            assert!(started.elapsed() < PATIENCE, "waited for {kind}/{name} to be {what}: {last:#}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until a pod of the default namespace is ready, and returns it.
+    pub fn ready(&self, pod: &str) -> Value {
+        self.until("ready", "pod", pod, is_ready)
+    }
+
+    /// Waits until a pod has ended, and returns what it wrote.
+    pub fn output_of(&self, pod: &str) -> String {
+        self.until("at its end", "pod", pod, |pod| {
+            ["Succeeded", "Failed"].iter().any(|phase| pod["status"]["phase"] == **phase)
+        });
+        self.run(&["logs", pod])
+    }
+
     /// The objects of a kind in all namespaces, as JSON.
     pub fn list(&self, kind: &str) -> Vec<Value> {
         let text = self.run(&["get", kind, "-A", "-o", "json"]);
@@ -107,14 +164,19 @@ impl Lab {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
-    /// A kube client over the lab's Unix socket would need the command's own code; tests go through `kubectl`-like
-    /// commands or raw requests with `curl`-like plain HTTP over the socket.
+    /// Applies manifests given as JSON.
+    pub fn apply_all(&self, manifests: &[Value]) -> String {
+        let texts: Vec<String> = manifests.iter().map(Value::to_string).collect();
+        self.apply(&texts.join("\n---\n"))
+    }
+
+    /// The Unix socket at which the API is served to the lab's owner.
     pub fn api_socket(&self) -> PathBuf {
         self.root().join("run/api.sock")
     }
 
     /// Ends the lab as Ctrl-C does and waits for it.
-    pub fn interrupt(&mut self) -> std::process::ExitStatus {
+    pub fn interrupt(&mut self) -> ExitStatus {
         signal(self.pid(), nix::sys::signal::Signal::SIGINT);
         self.process.wait().expect("ended")
     }
@@ -126,7 +188,7 @@ impl Lab {
     }
 
     /// Waits for the main process to end by itself.
-    pub fn wait(&mut self) -> std::process::ExitStatus {
+    pub fn wait(&mut self) -> ExitStatus {
         self.process.wait().expect("ended")
     }
 }
@@ -143,6 +205,108 @@ impl Drop for Lab {
             let _ = self.process.wait();
         }
     }
+}
+
+/// A command that runs beside the test; its output can be read as it comes. Killed with the test.
+pub struct Beside {
+    process: Child,
+    lines: Receiver<String>,
+    heard: Vec<String>,
+}
+
+impl Beside {
+    /// Starts it. Standard input stays as it was set.
+    pub fn start(mut command: Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("started");
+        let stdout = process.stdout.take().expect("piped");
+        let (line_tx, lines) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if line_tx.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { process, lines, heard: Vec::new() }
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Waits for a line of its output that fits, and returns it.
+    pub fn line(&mut self, what: &str, fits: impl Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("waited for {what}; there was {:#?}", self.heard);
+            };
+            self.heard.push(line.clone());
+            if fits(&line) {
+                return line;
+            }
+        }
+    }
+
+    /// Waits for its end.
+    pub fn end(&mut self) -> ExitStatus {
+        eventually("the command to end", || self.process.try_wait().expect("asked"))
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A Pod with the label `app` and these further fields of its spec.
+pub fn pod(name: &str, containers: &Value, spec: &Value) -> Value {
+    let mut pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": name}},
+        // Short, because what is left at a test's end need not say goodbye.
+        "spec": {"containers": containers, "terminationGracePeriodSeconds": 1},
+    });
+    for (field, value) in spec.as_object().into_iter().flatten() {
+        pod["spec"][field] = value.clone();
+    }
+    pod
+}
+
+/// A container that runs a script.
+pub fn shell(name: &str, script: &str) -> Value {
+    json!({"name": name, "command": ["sh", "-c", script]})
+}
+
+/// A container that answers HTTP on a port.
+pub fn echo(port: u16) -> Value {
+    json!({"name": "echo", "image": "minisvc/echo", "env": [{"name": "PORT", "value": port.to_string()}]})
+}
+
+/// A Service with one port, for the pods with these labels; `null` selects none.
+pub fn service(name: &str, selector: &Value, port: u16, target: &Value) -> Value {
+    let mut spec = json!({"ports": [{"port": port, "targetPort": target}]});
+    if !selector.is_null() {
+        spec["selector"] = selector.clone();
+    }
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
+}
+
+/// Whether a pod's condition `Ready` is true.
+pub fn is_ready(pod: &Value) -> bool {
+    let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+fn asked(mut command: Command) -> Result<String, String> {
+    let output = command.output().expect("started");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
 /// `minisvc up` in a folder, on any free port, asking nobody outside.
@@ -167,7 +331,13 @@ pub fn signal(pid: u32, signal: nix::sys::signal::Signal) {
 pub fn succeed(command: &mut Command) -> String {
     let output = command.output().expect("started");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{command:?}: {}\n{}{}", output.status, text(&output.stdout), text(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
     text(&output.stdout)
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::api::LabApi;
 use crate::args::{ApplyArgs, DeleteArgs, GetArgs, LogsArgs, Output};
-use crate::discovery::Kinds;
+use crate::discovery::{Kind, Kinds};
 use crate::error::{CliError, Context as _};
 use crate::home::LabHome;
 use crate::manifests::{self, Manifest};
@@ -23,53 +23,115 @@ const FIELD_MANAGER: &str = "minisvc";
 /// Lists objects, and with `--watch` every change of them.
 ///
 /// # Errors
-/// When the kind or object does not exist.
+/// When a kind or the object does not exist.
 pub(crate) async fn get(args: &GetArgs) -> Result<(), CliError> {
     let api = LabApi::of(&LabHome::of(&args.lab)?)?;
     let kinds = Kinds::ask(&api).await?;
-    let kind = kinds.by_word(&args.kind)?;
-    let namespace = (!args.scope.all_namespaces).then_some(args.scope.namespace.as_str());
-    let collection = kind.path(namespace);
-    let mut path = collection.clone();
-    let mut query = Vec::new();
-    if let Some(name) = &args.object {
-        path = format!("{path}/{name}");
+    match kinds.by_words(&args.kind)?[..] {
+        [kind] => get_one_kind(args, &api, kind).await,
+        ref several => get_several_kinds(args, &api, several).await,
     }
-    if let Some(selector) = &args.scope.selector {
-        query.push(format!("labelSelector={}", encode(selector)));
+}
+
+/// What is asked of the server for one kind: the collection, the object in it if one is named, and the query.
+struct Listing {
+    collection: String,
+    path: String,
+    query: Vec<String>,
+    /// Whether the rows need their namespace beside them.
+    across_namespaces: bool,
+}
+
+impl Listing {
+    fn of(args: &GetArgs, kind: &Kind) -> Self {
+        let namespace = (!args.scope.all_namespaces).then_some(args.scope.namespace.as_str());
+        let collection = kind.path(namespace);
+        let path = args.object.as_ref().map_or_else(|| collection.clone(), |name| format!("{collection}/{name}"));
+        let query = args.scope.selector.iter().map(|selector| format!("labelSelector={}", encode(selector))).collect();
+        Self { collection, path, query, across_namespaces: args.scope.all_namespaces && kind.namespaced }
     }
-    let first = format!("{path}?{}", query.join("&"));
-    let wide = args.output == Output::Wide;
+
+    fn url(&self) -> String {
+        format!("{}?{}", self.path, self.query.join("&"))
+    }
+}
+
+async fn get_one_kind(args: &GetArgs, api: &LabApi, kind: &Kind) -> Result<(), CliError> {
+    let mut listing = Listing::of(args, kind);
     match args.output {
         Output::Table | Output::Wide => {
-            let answer = api.json(Method::GET, &first, AS_TABLE, None).await?;
-            let mut table = Table::from_server(&answer, wide, args.scope.all_namespaces && kind.namespaced);
+            let answer = api.json(Method::GET, &listing.url(), AS_TABLE, None).await?;
+            let mut table = Table::from_server(&answer, args.output == Output::Wide, listing.across_namespaces);
             if table.is_empty() && !args.watch {
-                eprintln!("No resources found{}.", namespace.map(|n| format!(" in {n} namespace")).unwrap_or_default());
+                say_that_nothing_is_there(args);
                 return Ok(());
             }
             output::print(&table.render_all())?;
             if args.watch {
                 if let Some(name) = &args.object {
-                    query.push(format!("fieldSelector=metadata.name%3D{}", encode(name)));
+                    listing.query.push(format!("fieldSelector=metadata.name%3D{}", encode(name)));
                 }
-                query.push("watch=true".to_owned());
-                query
-                    .push(format!("resourceVersion={}", answer["metadata"]["resourceVersion"].as_str().unwrap_or("0")));
-                watch(&api, &format!("{collection}?{}", query.join("&")), &mut table).await?;
+                let seen = answer["metadata"]["resourceVersion"].as_str().unwrap_or("0");
+                listing.query.extend(["watch=true".to_owned(), format!("resourceVersion={seen}")]);
+                watch(api, &format!("{}?{}", listing.collection, listing.query.join("&")), &mut table).await?;
             }
             Ok(())
         }
-        Output::Json => output::print_json(&api.get(&first).await?),
-        Output::Yaml => output::print_yaml(&api.get(&first).await?),
-        Output::Name => {
-            let answer = api.get(&first).await?;
-            let items = answer["items"].as_array().cloned().unwrap_or_else(|| vec![answer.clone()]);
-            let lines: Vec<String> =
-                items.iter().map(|o| kind.display(o["metadata"]["name"].as_str().unwrap_or(""))).collect();
-            output::print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>())
+        Output::Json => output::print_json(&api.get(&listing.url()).await?),
+        Output::Yaml => output::print_yaml(&api.get(&listing.url()).await?),
+        Output::Name => output::print(&names(kind, &items(&api.get(&listing.url()).await?))),
+    }
+}
+
+/// A table for each kind that has objects, as kubectl shows them, or one list of all objects.
+async fn get_several_kinds(args: &GetArgs, api: &LabApi, kinds: &[&Kind]) -> Result<(), CliError> {
+    if args.watch || args.object.is_some() {
+        return Err(CliError::usage("--watch and the name of an object need one kind")
+            .hint("name one kind, for example minisvc get pods -w"));
+    }
+    let mut tables = Vec::new();
+    let mut everything = Vec::new();
+    let mut all_names = String::new();
+    for kind in kinds {
+        let listing = Listing::of(args, kind);
+        if matches!(args.output, Output::Table | Output::Wide) {
+            let answer = api.json(Method::GET, &listing.url(), AS_TABLE, None).await?;
+            let mut table = Table::from_server(&answer, args.output == Output::Wide, listing.across_namespaces);
+            table.name_in_full(|name| kind.display(name));
+            tables.extend((!table.is_empty()).then(|| table.render_all()));
+        } else {
+            let found = items(&api.get(&listing.url()).await?);
+            all_names += &names(kind, &found);
+            everything.extend(found.into_iter().map(|object| kind.describe(object)));
         }
     }
+    let list = || json!({"apiVersion": "v1", "kind": "List", "items": everything});
+    match args.output {
+        Output::Json => output::print_json(&list()),
+        Output::Yaml => output::print_yaml(&list()),
+        Output::Name => output::print(&all_names),
+        Output::Table | Output::Wide if tables.is_empty() => {
+            say_that_nothing_is_there(args);
+            Ok(())
+        }
+        Output::Table | Output::Wide => output::print(&tables.join("\n")),
+    }
+}
+
+/// The objects of a list, or the one object that was asked for.
+fn items(answer: &Value) -> Vec<Value> {
+    answer["items"].as_array().cloned().unwrap_or_else(|| vec![answer.clone()])
+}
+
+fn names(kind: &Kind, objects: &[Value]) -> String {
+    let name = |object: &Value| kind.display(object["metadata"]["name"].as_str().unwrap_or_default());
+    objects.iter().map(|object| format!("{}\n", name(object))).collect()
+}
+
+fn say_that_nothing_is_there(args: &GetArgs) {
+    let namespace = &args.scope.namespace;
+    let scope = if args.scope.all_namespaces { String::new() } else { format!(" in {namespace} namespace") };
+    eprintln!("No resources found{scope}.");
 }
 
 async fn watch(api: &LabApi, path: &str, table: &mut Table) -> Result<(), CliError> {
