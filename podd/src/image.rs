@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn images_stand_for_commands() {
-        let table: [(&str, &[&str], &[&str], &[&str]); 9] = [
+        type Words = &'static [&'static str];
+        let table: [(&str, Words, Words, Words); 9] = [
             ("nginx", &[], &[], &["/usr/sbin/nginx"]),
             ("nginx:1.27", &[], &["-g", "daemon off;"], &["/usr/sbin/nginx", "-g", "daemon off;"]),
             ("docker.io/library/nginx@sha256:00", &[], &[], &["/usr/sbin/nginx"]),

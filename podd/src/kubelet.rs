@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::ListParams;
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use minisvc_sandbox::{Namespace, NamespaceSpec, Process, Sandbox, SandboxError, TunSpec};
@@ -112,6 +113,7 @@ impl Podd {
             shutdown: CancellationToken::new(),
             pods: Mutex::default(),
         });
+        sweep(&shared).await;
         let machine = Arc::new(Machine::read());
         let mut podd = Self { shared, nodes: BTreeMap::new(), managers: Vec::new(), helpers: vec![poster, reflecting] };
         let making = podd.shared.config.nodes.iter().map(|node| make_node(&podd.shared, node, &machine));
@@ -228,6 +230,22 @@ async fn make_node(shared: &Shared, config: &NodeConfig, machine: &Machine) -> R
     let unregistered = |source| StartError::Api { node: name.clone(), source: Box::new(source) };
     node::register(&shared.client, &node, machine).await.map_err(unregistered)?;
     Ok((Arc::new(node), link))
+}
+
+/// Removes the files of pods that were deleted while podd was down.
+async fn sweep(shared: &Shared) {
+    let pods: Api<Pod> = Api::all(shared.client.clone());
+    let there: BTreeSet<String> = match pods.list_metadata(&ListParams::default()).await {
+        Ok(list) => list.items.into_iter().filter_map(|pod| pod.metadata.uid).collect(),
+        Err(error) => return warn!(%error, "files of pods that are gone are left behind"),
+    };
+    for entry in std::fs::read_dir(shared.pod_dir("")).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(|uid| !there.contains(uid))
+            && let Err(error) = std::fs::remove_dir_all(entry.path())
+        {
+            warn!(%error, path = %entry.path().display(), "files of a pod that is gone are left behind");
+        }
+    }
 }
 
 /// Keeps the list of Services, without what no variable is made from.

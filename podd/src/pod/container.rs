@@ -97,6 +97,15 @@ pub(crate) enum StopStage {
     Killed,
 }
 
+/// How much a stop cares for the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// With its preStop hook and [`MINIMUM_GRACE`].
+    Proper,
+    /// podd goes down: TERM, the grace, KILL.
+    Hasty,
+}
+
 /// What a stop wants done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StopStep {
@@ -196,7 +205,7 @@ impl Container {
     /// The process has been started.
     pub(crate) fn begin(&mut self, now: Now) {
         self.attempt = Some(self.next_attempt());
-        self.previous = self.end.take().or(self.previous.take());
+        self.previous = self.end.take().or_else(|| self.previous.take());
         self.refusals = 0;
         self.waits = false;
         self.probers.clear();
@@ -298,7 +307,7 @@ impl Container {
     /// The process could not be started: that instance ends before it ran.
     pub(crate) fn fail_start(&mut self, message: String, now: Now, limits: Limits) -> Duration {
         self.attempt = Some(self.next_attempt());
-        self.previous = self.end.take().or(self.previous.take());
+        self.previous = self.end.take().or_else(|| self.previous.take());
         let end = End {
             code: 128,
             signal: None,
@@ -316,7 +325,7 @@ impl Container {
             Run::Hooked { since } | Run::Up { since } => Some(since),
             Run::Idle | Run::Refused { .. } | Run::Starting | Run::Down { .. } => None,
         };
-        end.started = end.started.or(since.map(|since| since.wall));
+        end.started = end.started.or_else(|| since.map(|since| since.wall));
         let ran = since.map_or(Duration::ZERO, |since| now.instant.saturating_duration_since(since.instant));
         let wait = if self.plan.restarts_after(end.code) { Some(self.backoff.after(ran, limits)) } else { None };
         self.run = Run::Down { restart: wait.map(|wait| now.instant + wait) };
@@ -328,22 +337,23 @@ impl Container {
     }
 
     /// Begins to stop a live container, or shortens a stop in progress.
-    pub(crate) fn stop(&mut self, deadline: Instant, with_hook: bool, now: Instant) -> Option<StopStep> {
+    pub(crate) fn stop(&mut self, deadline: Instant, manner: Manner, now: Instant) -> Option<StopStep> {
+        let patience = if manner == Manner::Proper { MINIMUM_GRACE } else { Duration::ZERO };
         if !self.alive() {
             return None;
         }
         if let Some(stop) = &mut self.stop {
             stop.deadline = stop.deadline.min(deadline);
             if let StopStage::Term { kill_at } = &mut stop.stage {
-                *kill_at = (*kill_at).min(deadline.max(now + MINIMUM_GRACE));
+                *kill_at = (*kill_at).min(deadline.max(now + patience));
             }
             return None;
         }
-        if with_hook && self.plan.pre_stop && deadline > now {
+        if manner == Manner::Proper && self.plan.pre_stop && deadline > now {
             self.stop = Some(Stop { deadline, stage: StopStage::Hook });
             return Some(StopStep::Hook);
         }
-        self.stop = Some(Stop { deadline, stage: StopStage::Term { kill_at: deadline.max(now + MINIMUM_GRACE) } });
+        self.stop = Some(Stop { deadline, stage: StopStage::Term { kill_at: deadline.max(now + patience) } });
         Some(StopStep::Term)
     }
 

@@ -10,120 +10,14 @@ use jiff::Timestamp;
 
 use super::Now;
 use super::backoff::Limits;
-use super::container::{Container, End, KILLED, Run, StopStage, StopStep, Waiting};
+use super::container::{Container, End, KILLED, Manner, Run, StopStage, StopStep};
+use super::event::{Action, Event, Exit, Hook, Instance, Notice, StartFailure};
 use super::plan::{Plan, Role};
 use crate::probe::ProbeKind;
 
 /// First pause after a sandbox could not be made; doubles up to [`SANDBOX_CAP`].
 const SANDBOX_BASE: Duration = Duration::from_millis(250);
 const SANDBOX_CAP: Duration = Duration::from_secs(30);
-
-/// One run of one container; an answer that belongs to an older run is ignored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Instance {
-    /// Position in [`Plan::containers`].
-    pub(crate) container: usize,
-    /// Restart count of the run.
-    pub(crate) attempt: u32,
-}
-
-/// Which hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hook {
-    /// After the start.
-    PostStart,
-    /// Before the stop.
-    PreStop,
-}
-
-/// Why a container could not be started.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum StartFailure {
-    /// Something it needs is missing and may appear: waiting reason and message.
-    Refused(Waiting),
-    /// The program could not be executed.
-    Failed(String),
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub(crate) enum Event {
-    /// Time passed.
-    Tick,
-    /// Namespace, address and volumes are there.
-    SandboxReady(Vec<IpAddr>),
-    /// They are not: event reason and message.
-    SandboxFailed(&'static str, String),
-    /// Somebody killed the namespace.
-    SandboxLost,
-    /// The namespace and every process in it are gone.
-    SandboxGone,
-    /// The process runs.
-    Started(Instance),
-    /// It does not.
-    StartFailed(Instance, StartFailure),
-    /// The process ended.
-    Exited(Instance, Exit),
-    /// A hook returned; the error is for the user.
-    HookReturned(Instance, Hook, Result<(), String>),
-    /// A probe answered; the message says why it failed.
-    Probed(Instance, ProbeKind, Result<(), String>),
-    /// The API asks for the pod's end within this grace.
-    Delete(Duration),
-    /// The object is gone from the API.
-    Removed,
-    /// Somebody else declared the pod finished, as an eviction does.
-    Declared,
-    /// podd goes down: stop, but leave the object as it is.
-    Shutdown(Duration),
-}
-
-/// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
-    /// Exit code.
-    Code(i32),
-    /// Killed by a signal.
-    Signal(i32),
-}
-
-/// What to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// Make namespace, address, volumes; answer `SandboxReady` or `SandboxFailed`.
-    MakeSandbox,
-    /// Kill what is left in the namespace and remove it; answer `SandboxGone`.
-    RemoveSandbox,
-    /// Start this instance; answer `Started` or `StartFailed`, later `Exited`.
-    Start(Instance),
-    /// Send the stop signal to its main process.
-    Terminate(Instance),
-    /// Kill everything it started.
-    Kill(Instance),
-    /// Run a hook within a time limit; answer `HookReturned`.
-    RunHook(Instance, Hook),
-    /// Probe it within the timeout; answer `Probed`.
-    Probe(Instance, ProbeKind, Duration),
-    /// Tell the user.
-    Notify(Notice),
-    /// Write the final status, then delete the object with grace 0.
-    DeleteObject,
-    /// Nothing is left to do for this pod.
-    Finish,
-}
-
-/// An event for the user (P-042).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Notice {
-    /// `Warning` instead of `Normal`.
-    pub(crate) warning: bool,
-    /// CamelCase.
-    pub(crate) reason: &'static str,
-    /// A sentence.
-    pub(crate) message: String,
-    /// Position in [`Plan::containers`], if it is about one.
-    pub(crate) container: Option<usize>,
-}
 
 /// The namespace of the pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -448,9 +342,10 @@ impl PodState {
     }
 
     fn stop(&mut self, index: usize, deadline: Instant, now: Now, out: &mut Vec<Action>) {
-        let hooks = self.ending.as_ref().is_none_or(|ending| ending.cause != Cause::Shutdown);
-        let step = self.containers[index].stop(deadline, hooks, now.instant);
-        if step.is_some() {
+        let hasty = self.ending.as_ref().is_some_and(|ending| ending.cause == Cause::Shutdown);
+        let manner = if hasty { Manner::Hasty } else { Manner::Proper };
+        let step = self.containers[index].stop(deadline, manner, now.instant);
+        if step.is_some() && !hasty {
             let message = format!("Stopping container {}", self.containers[index].plan.name);
             out.push(notice(false, "Killing", message, index));
         }
@@ -608,7 +503,7 @@ impl PodState {
             let message = format!("Container {name} failed {} probe, will be restarted", kind.title().to_lowercase());
             out.push(notice(false, "Killing", message, index));
             let deadline = now.instant + grace.unwrap_or(self.plan.grace);
-            let step = self.containers[index].stop(deadline, true, now.instant);
+            let step = self.containers[index].stop(deadline, Manner::Proper, now.instant);
             self.stop_step(index, step, out);
         }
     }

@@ -1,8 +1,10 @@
 //! Pods: the state machine (`core`), what it shows (`status`), and the worker that acts for it.
 
+pub(crate) mod asking;
 pub(crate) mod backoff;
 pub(crate) mod container;
 pub(crate) mod core;
+pub(crate) mod event;
 pub(crate) mod plan;
 pub(crate) mod publish;
 pub(crate) mod sandbox;

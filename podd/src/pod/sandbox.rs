@@ -110,7 +110,7 @@ pub(crate) async fn prepare_volumes(
     let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
     let id = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok());
     let owner = disk::Owner {
-        uid: id(context.and_then(|c| c.run_as_user)).or(shared.config.run_as.as_ref().map(|user| user.uid)),
+        uid: id(context.and_then(|c| c.run_as_user)).or_else(|| shared.config.run_as.as_ref().map(|user| user.uid)),
         group: id(context.and_then(|c| c.fs_group)),
     };
     // Only root may give files away; without root there is one user anyway.

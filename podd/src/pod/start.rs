@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::container::Waiting;
-use super::core::{Instance, StartFailure};
+use super::event::{Instance, StartFailure};
 use super::sandbox::{PodSandbox, chain, log_dir, write_hosts};
 use crate::env::compose::{self, Objects};
 use crate::env::expand::expand;
@@ -23,7 +23,7 @@ use crate::logs::write::{LogWriter, Progress};
 use crate::shared::{Node, Running, Shared, reference};
 use crate::volumes::mounts::mounts;
 
-/// Where a port of a built-in server or an image listens is the manifest's business; this is only its default home.
+/// Where a container runs that names no directory.
 const NO_DIRECTORY: &str = "/";
 
 /// A started container.
@@ -60,7 +60,8 @@ pub(crate) async fn start(
 
     let environment: Vec<(OsString, OsString)> =
         environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-    let cwd = container.working_dir.clone().filter(|dir| !dir.is_empty()).map_or(NO_DIRECTORY.into(), PathBuf::from);
+    let cwd =
+        container.working_dir.clone().filter(|dir| !dir.is_empty()).map_or_else(|| NO_DIRECTORY.into(), PathBuf::from);
     let spec = ProcessSpec {
         argv: argv.into_iter().map(OsString::from).collect(),
         env: environment.clone(),
@@ -147,14 +148,15 @@ fn user(shared: &Shared, pod: &Pod, container: &Container) -> Result<Option<Cred
     let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
     let own = container.security_context.as_ref();
     let id = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok());
-    let uid = id(own.and_then(|c| c.run_as_user).or(of_pod.and_then(|c| c.run_as_user)));
-    let gid = id(own.and_then(|c| c.run_as_group).or(of_pod.and_then(|c| c.run_as_group)));
+    let uid = id(own.and_then(|c| c.run_as_user).or_else(|| of_pod.and_then(|c| c.run_as_user)));
+    let gid = id(own.and_then(|c| c.run_as_group).or_else(|| of_pod.and_then(|c| c.run_as_group)));
     let extra = of_pod.and_then(|c| c.fs_group).into_iter();
     let extra = extra.chain(of_pod.into_iter().flat_map(|c| c.supplemental_groups.iter().flatten().copied()));
     let extra: Vec<u32> = extra.filter_map(|group| id(Some(group))).collect();
     let base = shared.config.run_as.clone();
-    let non_root = own.and_then(|c| c.run_as_non_root).or(of_pod.and_then(|c| c.run_as_non_root)) == Some(true);
-    let effective = uid.or(base.as_ref().map(|user| user.uid)).unwrap_or_else(|| nix::unistd::getuid().as_raw());
+    let non_root = own.and_then(|c| c.run_as_non_root).or_else(|| of_pod.and_then(|c| c.run_as_non_root)) == Some(true);
+    let effective =
+        uid.or_else(|| base.as_ref().map(|user| user.uid)).unwrap_or_else(|| nix::unistd::getuid().as_raw());
     if non_root && effective == 0 {
         let message = "container has runAsNonRoot and would run as root".to_owned();
         return Err(refused("CreateContainerConfigError", message));

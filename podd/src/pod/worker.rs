@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, Lifecycle, LifecycleHandler, Pod, PodStatus, Probe};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use minisvc_sandbox::ExitStatus;
 use nix::libc;
 use tokio::sync::watch;
@@ -16,15 +15,17 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, warn};
 
 use super::Now;
+use super::asking::{Asking, container_at, handler, has_live_volumes, probe_of, stop_signal};
 use super::backoff::Limits;
-use super::core::{Action, Event, Exit, Hook, Instance, Notice, PodState, StartFailure};
+use super::core::PodState;
+use super::event::{Action, Event, Exit, Hook, Instance, Notice, StartFailure};
 use super::plan::{Plan, seconds};
 use super::publish::{Outcome, delete, patch_status};
 use super::sandbox::{self, PodSandbox};
 use super::start::{self, Started};
 use super::status::{View, end_of, render};
 use crate::probe::ProbeKind;
-use crate::probe::run::{self, Passed, Target};
+use crate::probe::run::{self, Passed};
 use crate::shared::{ContainerView, Node, PodHandle, Running, Shared, reference};
 
 /// How long the last words of a container are waited for after its end.
@@ -95,7 +96,7 @@ impl Worker {
             let Some(past) = container.state.as_ref().filter(|_| container.container_id.is_some()) else { continue };
             let attempt = u32::try_from(container.restart_count).unwrap_or(0);
             let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-            let end = past.terminated.as_ref().or(last.filter(|_| past.waiting.is_some())).map(end_of);
+            let end = past.terminated.as_ref().or_else(|| last.filter(|_| past.waiting.is_some())).map(end_of);
             state.recall(&container.name, attempt, end, now);
         }
         let uid = pod.metadata.uid.clone().unwrap_or_default();
@@ -441,13 +442,7 @@ impl Worker {
 
     /// Brings volumes made of API objects up to date, later and again.
     fn refresh_later(&mut self) {
-        let has_any = self.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()).any(|volume| {
-            volume.config_map.is_some()
-                || volume.secret.is_some()
-                || volume.downward_api.is_some()
-                || volume.projected.is_some()
-        });
-        if !has_any || self.sandbox.is_none() {
+        if !has_live_volumes(&self.pod) || self.sandbox.is_none() {
             return;
         }
         let (shared, node, pod) = (Arc::clone(&self.shared), Arc::clone(&self.node), Arc::clone(&self.pod));
@@ -478,8 +473,7 @@ impl Worker {
 
     /// The manifest of a container by its position in the plan.
     fn container(&self, index: usize) -> Option<&Container> {
-        let spec = self.pod.spec.as_ref()?;
-        spec.init_containers.iter().flatten().chain(&spec.containers).nth(index)
+        container_at(&self.pod, index)
     }
 
     fn show(&self, instance: Instance, change: impl FnOnce(&mut ContainerView)) {
@@ -495,47 +489,4 @@ impl Worker {
     fn spawn(&mut self, job: impl Future<Output = Done> + Send + 'static) {
         self.jobs.spawn(job);
     }
-}
-
-/// What a probe or hook needs, owned.
-struct Asking {
-    container: Container,
-    sandbox: Arc<PodSandbox>,
-    node: Arc<Node>,
-    address: Option<IpAddr>,
-    running: Running,
-}
-
-impl Asking {
-    fn target(&self) -> Target<'_> {
-        Target {
-            container: &self.container,
-            namespace: &self.sandbox.namespace,
-            node: &self.node.namespace,
-            address: self.address,
-            running: &self.running,
-        }
-    }
-}
-
-fn probe_of(container: &Container, kind: ProbeKind) -> Option<&Probe> {
-    match kind {
-        ProbeKind::Startup => container.startup_probe.as_ref(),
-        ProbeKind::Liveness => container.liveness_probe.as_ref(),
-        ProbeKind::Readiness => container.readiness_probe.as_ref(),
-    }
-}
-
-fn handler(lifecycle: &Lifecycle, hook: Hook) -> Option<&LifecycleHandler> {
-    match hook {
-        Hook::PostStart => lifecycle.post_start.as_ref(),
-        Hook::PreStop => lifecycle.pre_stop.as_ref(),
-    }
-}
-
-/// `lifecycle.stopSignal`, else TERM (P-048).
-fn stop_signal(container: &Container) -> i32 {
-    let name = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.as_deref());
-    let signal = name.and_then(|name| name.parse::<nix::sys::signal::Signal>().ok());
-    signal.map_or(libc::SIGTERM, |signal| signal as i32)
 }

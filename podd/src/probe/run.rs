@@ -273,13 +273,12 @@ where
         Ok((head.status, location))
     };
     tokio::pin!(talking, connection);
-    loop {
-        tokio::select! {
-            answer = &mut talking => return answer.map_err(failed),
-            result = &mut connection => {
-                result.map_err(failed)?;
-                return talking.await.map_err(failed);
-            }
+    tokio::select! {
+        answer = &mut talking => answer.map_err(failed),
+        // The connection may be done before the answer has been looked at.
+        result = &mut connection => {
+            result.map_err(failed)?;
+            talking.await.map_err(failed)
         }
     }
 }

@@ -286,7 +286,10 @@ async fn test_a_reboot_starts_the_pods_again() {
     lab.pod("once", json!({"restartPolicy": "Never", "containers": [shell("app", "exec sleep 1000")]})).await;
     let before = lab.ready("web").await;
     lab.ready("once").await;
+    let stale = lab.directory.path().join("state/pods/a-pod-that-is-gone");
+    std::fs::create_dir_all(&stale).expect("made");
     let lab = lab.reboot().await;
+    assert!(!stale.exists(), "what belongs to no pod is cleaned up");
     let again = |pod: Option<&Pod>| pod.is_some_and(|pod| restarts(pod) == 1 && condition(pod, "Ready") == "True");
     let after = lab.until("web", "up again", again).await.expect("a pod");
     assert_eq!(after.metadata.uid, before.metadata.uid);

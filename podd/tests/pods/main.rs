@@ -3,6 +3,8 @@
 //! The binary is also the sandbox's helper and the built-in images, which is why it has its own `main`. Traffic between
 //! pods is not tested here.
 
+#![expect(clippy::print_stdout, reason = "it reports as a test runner does")]
+
 mod harness;
 mod lab;
 mod life;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::pod::container::Waiting;
 use crate::pod::status::{View, render};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
@@ -589,4 +590,34 @@ fn an_evicted_pod_is_stopped_and_stays() {
     rig.handle(Event::SandboxGone);
     assert_eq!((rig.phase(), rig.last.reason.as_deref()), ("Failed", Some("Evicted")));
     assert_eq!(rig.take(), [Action::RemoveSandbox]);
+}
+
+// A deadline that has passed and waits for something else must not wake the worker again and again.
+#[test]
+fn what_is_blocked_does_not_spin() {
+    let mut rig = Rig::up(json!({"initContainers": [{"name": "init"}], "containers": [{"name": "app"}]}));
+    rig.started("init");
+    rig.exited("init", 0);
+    rig.started("app");
+    rig.handle(Event::SandboxLost);
+    rig.handle(Event::SandboxGone);
+    rig.handle(Event::SandboxReady(Vec::new()));
+    rig.started("init");
+    assert!(matches!(rig.state.containers[1].run, Run::Down { restart: Some(at) } if at <= rig.now.instant));
+    assert_eq!(rig.state.poll_timeout(), None, "app waits for init, not for the clock");
+}
+
+// When podd goes down there is no time for hooks, nor for the two seconds.
+#[test]
+fn a_shutdown_is_hasty_and_leaves_the_object_alone() {
+    let mut rig = Rig::up(one(json!({"lifecycle": {"preStop": {"sleep": {"seconds": 60}}}})));
+    rig.started("app");
+    rig.take();
+    rig.handle(Event::Shutdown(Duration::from_millis(500)));
+    assert_eq!(rig.notices(), Vec::<&str>::new());
+    assert_eq!(rig.take(), [Action::Terminate(rig.latest("app"))]);
+    rig.pass(Duration::from_millis(500));
+    assert_eq!(rig.take(), [Action::Kill(rig.latest("app")), Action::RemoveSandbox]);
+    rig.handle(Event::SandboxGone);
+    assert_eq!(rig.take(), [Action::Finish]);
 }
