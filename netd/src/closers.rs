@@ -1,24 +1,35 @@
-//! Closing TUN devices beside the packet path.
+//! Closing TUN devices, and freeing tables, beside the packet path.
 //!
 //! Each close of a TUN waits some 25 ms in the kernel (measured), during which no packet must wait. Several threads
-//! close at once, because the waits overlap: 200 pods would otherwise take five seconds to go down.
+//! close at once, because the waits overlap: 200 pods would otherwise take five seconds to go down. A table of 10,000
+//! Services takes some milliseconds to free.
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use minisvc_translator::ServiceTable;
+
 use crate::device::PlainTun;
+
+/// What takes a while to get rid of.
+pub(crate) enum Waste {
+    /// A device.
+    Device(#[expect(dead_code, reason = "it is only dropped")] PlainTun),
+    /// A table that is no longer in use.
+    Table(#[expect(dead_code, reason = "it is only dropped")] Arc<ServiceTable>),
+}
 
 /// Threads that close. They sleep otherwise.
 const THREADS: usize = 16;
 
-/// Devices waiting to be closed; one more is closed by whoever brings it.
+/// Waste waiting to be dropped; one more is dropped by whoever brings it.
 const QUEUE: usize = 1024;
 
-/// A few threads whose only work is dropping devices.
+/// A few threads whose only work is dropping things.
 pub(crate) struct Closers {
-    queue: SyncSender<PlainTun>,
+    queue: SyncSender<Waste>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -39,11 +50,11 @@ impl Closers {
         Ok(Self { queue, threads })
     }
 
-    /// Closes a device soon, on another thread.
-    pub(crate) fn close(&self, device: PlainTun) {
-        match self.queue.try_send(device) {
+    /// Closes a device or frees a table soon, on another thread.
+    pub(crate) fn dispose(&self, waste: Waste) {
+        match self.queue.try_send(waste) {
             Ok(()) => {}
-            Err(TrySendError::Full(device) | TrySendError::Disconnected(device)) => drop(device),
+            Err(TrySendError::Full(waste) | TrySendError::Disconnected(waste)) => drop(waste),
         }
     }
 
@@ -51,7 +62,7 @@ impl Closers {
     pub(crate) fn close_all(self, devices: impl Iterator<Item = PlainTun>) {
         for device in devices {
             // Waits for room rather than closing in this thread: the others overlap their waits.
-            if let Err(refused) = self.queue.send(device) {
+            if let Err(refused) = self.queue.send(Waste::Device(device)) {
                 drop(refused);
             }
         }
@@ -63,12 +74,12 @@ impl Closers {
     }
 }
 
-fn close_until_ended(devices: &Mutex<Receiver<PlainTun>>) {
+fn close_until_ended(devices: &Mutex<Receiver<Waste>>) {
     loop {
         // The lock is held while waiting: whoever holds it is next in line, the others queue behind it.
         let next = devices.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match next {
-            Ok(device) => drop(device),
+            Ok(waste) => drop(waste),
             Err(_) => return,
         }
     }

@@ -26,15 +26,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use kube::Client;
-pub use minisvc_translator::{Counters, FlowRecord, PortId};
-use minisvc_translator::{Limits, ServiceTable, Translator};
+pub use minisvc_translator::{Counters, FlowRecord, Frontend, PortId, Protocol, ServicePortId, ServiceTable};
+use minisvc_translator::{Limits, Translator};
 use tokio_util::sync::CancellationToken;
 
 use crate::publisher::Publisher;
-pub use crate::table::LinkRole;
+pub use crate::table::{Clash, Holder, LinkRole};
 use crate::table::{Inputs, LinkRecord};
-pub use crate::worker::Stats;
 use crate::worker::{Command, Mailbox, Worker};
+pub use crate::worker::{Flows, Stats};
 
 /// How long a question to the worker may take before it counts as unanswered.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -131,11 +131,22 @@ impl Netd {
         answer.recv_timeout(ANSWER_WITHIN).unwrap_or_default()
     }
 
-    /// The flows in the table, at most `limit`, in no order.
-    pub fn flows(&self, limit: usize) -> Vec<FlowRecord> {
+    /// The flows that `wanted` likes, at most `limit` current and as many severed ones. Packets wait while it looks
+    /// through them, so it must be quick. Empty when the worker does not answer.
+    pub fn flows(&self, limit: usize, wanted: impl Fn(&FlowRecord) -> bool + Send + 'static) -> Flows {
         let (reply, answer) = sync_channel(1);
-        self.shared.mailbox.send(Command::Flows(limit, reply));
+        self.shared.mailbox.send(Command::Flows(limit, Box::new(wanted), reply));
         answer.recv_timeout(ANSWER_WITHIN).unwrap_or_default()
+    }
+
+    /// The table in use now: routes, nodes and everything that Services are reached by.
+    pub fn table(&self) -> Arc<ServiceTable> {
+        self.shared.publisher.table()
+    }
+
+    /// What Services claim and do not get, because it is somebody else's.
+    pub fn clashes(&self) -> Vec<Clash> {
+        self.shared.publisher.clashes()
     }
 
     /// Ends the worker and closes every device; returns when they are closed. Blocks for up to some tens of
@@ -167,7 +178,7 @@ mod tests {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
     use super::*;
-    use crate::records::{EndpointRecord, ObjectKey, PortRecord, ServiceRecord, SliceRecord};
+    use crate::records::{EndpointRecord, ObjectKey, PortRecord, ServicePortRecord, ServiceRecord, SliceRecord};
 
     const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 9);
     const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
@@ -195,17 +206,27 @@ mod tests {
     /// A Service that every client reaches at [`VIP`] port 80, with one endpoint.
     fn publish_service(netd: &Netd) {
         let key = ObjectKey::new(Some("default"), Some("web"));
-        let port = |port| PortRecord { name: "".into(), protocol: minisvc_translator::Protocol::Udp, port };
+        let port = ServicePortRecord { name: "".into(), protocol: Protocol::Udp, port: 80, node_port: Some(30080) };
         let service = ServiceRecord {
             key: key.clone(),
             cluster_ips: vec![VIP.into()],
-            ports: vec![port(80)],
+            load_balancer_ips: vec![],
+            external_ips: vec![],
+            ports: vec![port],
             policies: minisvc_translator::Policies::default(),
+            created: 0,
             unhandled: false,
         };
-        let endpoint =
-            EndpointRecord { address: BACKEND.into(), ready: true, serving: true, terminating: false, node: None };
-        let slice = SliceRecord { service: key.clone(), ports: vec![port(8080)], endpoints: vec![endpoint] };
+        let endpoint = EndpointRecord {
+            address: BACKEND.into(),
+            ready: true,
+            serving: true,
+            terminating: false,
+            node: None,
+            hints: None,
+        };
+        let port = PortRecord { name: "".into(), protocol: Protocol::Udp, port: 8080 };
+        let slice = SliceRecord { service: key.clone(), ports: vec![port], endpoints: vec![endpoint] };
         netd.shared.publisher.update(|inputs| {
             inputs.services.insert(key.clone(), service);
             inputs.slices.insert(key, slice);
@@ -248,7 +269,7 @@ mod tests {
         assert_eq!(next(&mut backend), ((CLIENT, 4000), (BACKEND, 8080)), "the backend sees the client's own address");
         backend.write_all(&udp((BACKEND, 8080), (CLIENT, 4000), b"pong")).expect("sent");
         assert_eq!(next(&mut client), ((VIP, 80), (CLIENT, 4000)), "the client sees the address it asked");
-        assert_eq!(netd.flows(10).len(), 1);
+        assert_eq!(netd.flows(10, |_| true).current.len(), 1);
         assert_eq!(netd.stats().translator.forwarded, 2);
         netd.shutdown();
     }
@@ -261,6 +282,13 @@ mod tests {
         assert_eq!(next(&mut backend), ((CLIENT, 4000), (BACKEND, 8080)));
         netd.detach(port);
         assert_eq!(backend.read(&mut [0; 16]).expect("closed, not timed out"), 0, "end of file");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let to_backend = |flow: &FlowRecord| flow.endpoint.ip() == IpAddr::V4(BACKEND);
+        while netd.flows(10, to_backend).severed.len() != 1 {
+            assert!(Instant::now() < deadline, "the flow is severed, and remembered as such");
+            std::thread::yield_now();
+        }
+        assert!(netd.flows(10, to_backend).current.is_empty());
         client.write_all(&udp((CLIENT, 4001), (BACKEND, 8080), b"nobody")).expect("sent");
         let deadline = Instant::now() + Duration::from_secs(10);
         while netd.stats().translator.packets < 2 && Instant::now() < deadline {

@@ -6,12 +6,13 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use minisvc_translator::ServiceTable;
 
-use crate::table::{self, Inputs};
+use crate::table::{self, Clash, Inputs};
 use crate::worker::Mailbox;
 
 /// The one place that changes the table: links change it, and the API does.
 pub(crate) struct Publisher {
     inputs: Mutex<Inputs>,
+    clashes: Mutex<Vec<Clash>>,
     table: Arc<ArcSwap<ServiceTable>>,
     mailbox: Mailbox,
 }
@@ -19,7 +20,7 @@ pub(crate) struct Publisher {
 impl Publisher {
     /// Publishes to `table` and wakes the worker through `mailbox`.
     pub(crate) fn new(inputs: Inputs, table: Arc<ArcSwap<ServiceTable>>, mailbox: Mailbox) -> Self {
-        Self { inputs: Mutex::new(inputs), table, mailbox }
+        Self { inputs: Mutex::new(inputs), clashes: Mutex::default(), table, mailbox }
     }
 
     /// Changes the inputs, builds a table of them and publishes it.
@@ -30,11 +31,27 @@ impl Publisher {
         let mut inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut inputs);
         let started = Instant::now();
-        let built = table::build(&inputs);
+        let (built, clashes) = table::build(&inputs);
         let (routes, frontends) = table::describe(&built);
         tracing::debug!(routes, frontends, micros = started.elapsed().as_micros(), "table published");
         self.table.store(Arc::new(built));
         self.mailbox.ring();
+        let mut known = self.clashes.lock().unwrap_or_else(PoisonError::into_inner);
+        for clash in clashes.iter().filter(|clash| !known.contains(clash)) {
+            let Clash { service, frontend, holder } = clash;
+            tracing::warn!(%service, address = %frontend.addr, port = frontend.port, ?holder, "a Service claims an address that is not free");
+        }
+        *known = clashes;
         result
+    }
+
+    /// The table that was published last.
+    pub(crate) fn table(&self) -> Arc<ServiceTable> {
+        self.table.load_full()
+    }
+
+    /// The claims of Services that were not granted.
+    pub(crate) fn clashes(&self) -> Vec<Clash> {
+        self.clashes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -7,9 +7,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Service, ServiceSpec};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use minisvc_translator::{Policies, Protocol, TrafficPolicy};
+use minisvc_translator::{Hints, Policies, Protocol, TrafficPolicy};
 
 /// A Service with this label is another proxy's (S-167).
 const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
@@ -19,6 +20,9 @@ const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 
 /// Joins an EndpointSlice to its Service.
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// The zone of a node.
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
 /// How long a client stays with its endpoint when `sessionAffinityConfig` says nothing (S-023).
 const DEFAULT_AFFINITY: Duration = Duration::from_secs(10_800);
@@ -43,13 +47,28 @@ pub(crate) struct ServiceRecord {
     pub(crate) key: ObjectKey,
     /// Its virtual addresses; none for headless and ExternalName Services.
     pub(crate) cluster_ips: Vec<IpAddr>,
-    pub(crate) ports: Vec<PortRecord>,
+    /// Ingress addresses whose packets the nodes take themselves: those of ipMode VIP (D-064, D-065).
+    pub(crate) load_balancer_ips: Vec<IpAddr>,
+    pub(crate) external_ips: Vec<IpAddr>,
+    pub(crate) ports: Vec<ServicePortRecord>,
     pub(crate) policies: Policies,
+    /// Seconds of Unix time; the older of two Services that claim one address has it (S-164).
+    pub(crate) created: i64,
     /// Whether a label hands it to somebody else: its address exists, but nothing is translated (D-009).
     pub(crate) unhandled: bool,
 }
 
 /// One port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServicePortRecord {
+    pub(crate) name: Arc<str>,
+    pub(crate) protocol: Protocol,
+    pub(crate) port: u16,
+    /// The same port on every node's addresses (D-056).
+    pub(crate) node_port: Option<u16>,
+}
+
+/// One port of a slice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PortRecord {
     pub(crate) name: Arc<str>,
@@ -74,6 +93,7 @@ pub(crate) struct EndpointRecord {
     pub(crate) serving: bool,
     pub(crate) terminating: bool,
     pub(crate) node: Option<Arc<str>>,
+    pub(crate) hints: Option<Arc<Hints>>,
 }
 
 /// A node and its addresses.
@@ -81,6 +101,7 @@ pub(crate) struct EndpointRecord {
 pub(crate) struct NodeRecord {
     pub(crate) name: Arc<str>,
     pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) zone: Option<Arc<str>>,
 }
 
 /// Protocols that are translated; SCTP is accepted by the API and ignored here (S-161).
@@ -95,29 +116,48 @@ fn protocol(text: Option<&str>) -> Option<Protocol> {
 impl ServiceRecord {
     /// Reduces a Service.
     pub(crate) fn of(service: &Service) -> Self {
-        let key = ObjectKey::new(service.metadata.namespace.as_deref(), service.metadata.name.as_deref());
+        let metadata = &service.metadata;
         let spec = service.spec.clone().unwrap_or_default();
-        let labels = service.metadata.labels.as_ref();
-        let labelled = |name: &str| labels.is_some_and(|labels| labels.contains_key(name));
+        let labelled = |name: &str| metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(name));
         Self {
-            key,
+            key: ObjectKey::new(metadata.namespace.as_deref(), metadata.name.as_deref()),
             cluster_ips: cluster_ips(&spec),
-            ports: spec
-                .ports
-                .iter()
-                .flatten()
-                .filter_map(|port| {
-                    Some(PortRecord {
-                        name: port.name.as_deref().unwrap_or_default().into(),
-                        protocol: protocol(port.protocol.as_deref())?,
-                        port: u16::try_from(port.port).ok()?,
-                    })
-                })
-                .collect(),
+            load_balancer_ips: load_balancer_ips(service),
+            external_ips: addresses(spec.external_ips.iter().flatten()),
+            ports: service_ports(&spec),
             policies: policies(&spec),
+            created: metadata.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second()),
             unhandled: labelled(PROXY_NAME_LABEL) || labelled(HEADLESS_LABEL),
         }
     }
+}
+
+fn service_ports(spec: &ServiceSpec) -> Vec<ServicePortRecord> {
+    // A number that another type has left behind means nothing (D-060).
+    let on_nodes = matches!(spec.type_.as_deref(), Some("NodePort" | "LoadBalancer"));
+    let ports = spec.ports.iter().flatten().filter_map(|port| {
+        Some(ServicePortRecord {
+            name: port.name.as_deref().unwrap_or_default().into(),
+            protocol: protocol(port.protocol.as_deref())?,
+            port: u16::try_from(port.port).ok()?,
+            node_port: port.node_port.and_then(|number| u16::try_from(number).ok()).filter(|&n| on_nodes && n != 0),
+        })
+    });
+    ports.collect()
+}
+
+fn load_balancer_ips(service: &Service) -> Vec<IpAddr> {
+    if service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) != Some("LoadBalancer") {
+        return Vec::new();
+    }
+    let ingress = service.status.iter().filter_map(|status| status.load_balancer.as_ref()?.ingress.as_ref()).flatten();
+    // What has another mode, or a name instead of an address, is a load balancer that calls nodes by their nodePorts.
+    let by_nodes = ingress.filter(|ingress| ingress.ip_mode.as_deref().unwrap_or("VIP") == "VIP");
+    addresses(by_nodes.filter_map(|ingress| ingress.ip.as_ref()))
+}
+
+fn addresses<'a>(texts: impl Iterator<Item = &'a String>) -> Vec<IpAddr> {
+    texts.filter_map(|text| text.parse().ok()).collect()
 }
 
 fn cluster_ips(spec: &ServiceSpec) -> Vec<IpAddr> {
@@ -125,8 +165,8 @@ fn cluster_ips(spec: &ServiceSpec) -> Vec<IpAddr> {
         return Vec::new();
     }
     // "None" does not parse, so a headless Service has no address here.
-    let listed: Vec<IpAddr> = spec.cluster_ips.iter().flatten().filter_map(|text| text.parse().ok()).collect();
-    if listed.is_empty() { spec.cluster_ip.iter().filter_map(|text| text.parse().ok()).collect() } else { listed }
+    let listed = addresses(spec.cluster_ips.iter().flatten());
+    if listed.is_empty() { addresses(spec.cluster_ip.iter()) } else { listed }
 }
 
 fn policies(spec: &ServiceSpec) -> Policies {
@@ -142,7 +182,13 @@ fn policies(spec: &ServiceSpec) -> Policies {
         internal: policy(spec.internal_traffic_policy.as_deref()),
         external: policy(spec.external_traffic_policy.as_deref()),
         affinity: (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| timeout().unwrap_or(DEFAULT_AFFINITY)),
+        sources: spec.load_balancer_source_ranges.iter().flatten().filter_map(|range| source_range(range)).collect(),
     }
+}
+
+/// A range as the API accepts it: with white space around it, and with host bits.
+fn source_range(text: &str) -> Option<IpNet> {
+    Some(text.trim().parse::<IpNet>().ok()?.trunc())
 }
 
 impl SliceRecord {
@@ -169,6 +215,7 @@ impl SliceRecord {
                 serving: conditions.serving.unwrap_or(true),
                 terminating: conditions.terminating.unwrap_or(false),
                 node: endpoint.node_name.as_deref().map(Into::into),
+                hints: hints(endpoint),
             })
         });
         Some(Self {
@@ -177,6 +224,14 @@ impl SliceRecord {
             endpoints: endpoints.collect(),
         })
     }
+}
+
+fn hints(endpoint: &k8s_openapi::api::discovery::v1::Endpoint) -> Option<Arc<Hints>> {
+    let hints = endpoint.hints.as_ref()?;
+    Some(Arc::new(Hints {
+        nodes: hints.for_nodes.iter().flatten().map(|node| node.name.as_str().into()).collect(),
+        zones: hints.for_zones.iter().flatten().map(|zone| zone.name.as_str().into()).collect(),
+    }))
 }
 
 impl NodeRecord {
@@ -189,6 +244,12 @@ impl NodeRecord {
                 .filter(|address| address.type_ == "InternalIP")
                 .filter_map(|address| address.address.parse().ok())
                 .collect(),
+            zone: node
+                .metadata
+                .labels
+                .iter()
+                .find_map(|labels| labels.get(ZONE_LABEL))
+                .map(|zone| zone.as_str().into()),
         }
     }
 }
@@ -227,6 +288,69 @@ mod tests {
             assert!(ServiceRecord::of(&serde_json::from_value(object).expect("a Service")).unhandled, "{label}");
         }
         assert!(!service(json!({"clusterIP": "10.96.0.9"})).unhandled);
+    }
+
+    // D-056, D-060, S-142
+    #[test]
+    fn node_ports_and_load_balancer_addresses_belong_to_a_type() {
+        let object = |kind: &str| {
+            json!({
+                "metadata": {"namespace": "n", "name": "s"},
+                "spec": {"type": kind, "clusterIP": "10.96.0.9", "ports": [{"port": 80, "nodePort": 30080}]},
+                "status": {"loadBalancer": {"ingress": [{"ip": "10.95.1.1"}]}},
+            })
+        };
+        let record = |kind| ServiceRecord::of(&serde_json::from_value(object(kind)).expect("a Service"));
+        let seen = |kind| (record(kind).ports[0].node_port, record(kind).load_balancer_ips.len());
+        assert_eq!(seen("ClusterIP"), (None, 0));
+        assert_eq!(seen("NodePort"), (Some(30080), 0));
+        assert_eq!(seen("LoadBalancer"), (Some(30080), 1));
+    }
+
+    // D-064, D-065, S-130
+    #[test]
+    fn only_addresses_of_mode_vip_are_taken_on_the_nodes() {
+        let object = json!({
+            "metadata": {"namespace": "n", "name": "s"}, "spec": {"type": "LoadBalancer", "clusterIP": "10.96.0.9"},
+            "status": {"loadBalancer": {"ingress": [
+                {"ip": "10.95.1.1"}, {"ip": "10.95.1.2", "ipMode": "VIP"}, {"ip": "10.95.1.3", "ipMode": "Proxy"},
+                {"hostname": "lb.example"},
+            ]}},
+        });
+        let record = ServiceRecord::of(&serde_json::from_value(object).expect("a Service"));
+        let taken: Vec<String> = record.load_balancer_ips.iter().map(ToString::to_string).collect();
+        assert_eq!(taken, ["10.95.1.1", "10.95.1.2"]);
+    }
+
+    // S-133
+    #[test]
+    fn source_ranges_are_read_as_the_api_accepts_them() {
+        let ranges = json!({"loadBalancerSourceRanges": [" 10.0.0.7/8 ", "fd00::/8", "no range"]});
+        let sources: Vec<String> = service(ranges).policies.sources.iter().map(ToString::to_string).collect();
+        assert_eq!(sources, ["10.0.0.0/8", "fd00::/8"]);
+    }
+
+    // S-208, S-209
+    #[test]
+    fn hints_and_zones_are_read() {
+        let record = slice(json!({
+            "metadata": {"labels": {SERVICE_NAME_LABEL: "s"}}, "addressType": "IPv4",
+            "endpoints": [
+                {"addresses": ["10.244.0.5"], "hints": {"forNodes": [{"name": "node-1"}], "forZones": [{"name": "a"}]}},
+                {"addresses": ["10.244.0.6"]},
+            ],
+        }))
+        .expect("it has a Service");
+        let hints = Hints { nodes: vec!["node-1".into()], zones: vec!["a".into()] };
+        assert_eq!(record.endpoints[0].hints.as_deref(), Some(&hints));
+        assert_eq!(record.endpoints[1].hints, None);
+        let node = json!({"metadata": {"name": "node-1", "labels": {ZONE_LABEL: "a"}}, "status": {"addresses": [
+            {"type": "Hostname", "address": "10.0.0.1"}, {"type": "InternalIP", "address": "10.95.0.11"}]}});
+        let node = NodeRecord::of(&serde_json::from_value(node).expect("a Node"));
+        assert_eq!(
+            (node.zone.as_deref(), node.addresses),
+            (Some("a"), vec!["10.95.0.11".parse().expect("an address")])
+        );
     }
 
     // S-023

@@ -14,7 +14,7 @@ use minisvc_translator::{Counters, FlowRecord, PortId, ServiceTable, Translator,
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::closers::Closers;
+use crate::closers::{Closers, Waste};
 use crate::device::{Device, MAX_PACKET, PlainTun};
 
 /// Packets taken from one device before the others get their turn.
@@ -29,6 +29,18 @@ const MAILBOX: usize = 1024;
 /// Identifies the event descriptor among the devices, whose numbers are 32 bits wide.
 const WAKE: u64 = u64::MAX;
 
+/// Whether a flow is wanted. Runs on the worker, so it must be quick.
+pub(crate) type FlowFilter = Box<dyn Fn(&FlowRecord) -> bool + Send>;
+
+/// Flows at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Flows {
+    /// Those in the table, in no order.
+    pub current: Vec<FlowRecord>,
+    /// The latest that were ended because their client or endpoint has left the network (D-090), the oldest first.
+    pub severed: Vec<FlowRecord>,
+}
+
 /// What others ask of the worker.
 pub(crate) enum Command {
     /// Start reading and writing a device.
@@ -37,8 +49,8 @@ pub(crate) enum Command {
     Detach(PortId),
     /// Answer with the counters.
     Counters(SyncSender<Stats>),
-    /// Answer with the flows, at most this many.
-    Flows(usize, SyncSender<Vec<FlowRecord>>),
+    /// Answer with the flows that are wanted, at most this many.
+    Flows(usize, FlowFilter, SyncSender<Flows>),
     /// Let go of everything and end.
     Stop,
 }
@@ -178,8 +190,10 @@ impl Worker {
                     let stats = Stats { translator: self.translator.counters().clone(), ..self.stats.clone() };
                     let _ = reply.try_send(stats);
                 }
-                Command::Flows(limit, reply) => {
-                    let _ = reply.try_send(self.translator.flows().take(limit).collect());
+                Command::Flows(limit, wanted, reply) => {
+                    let current = self.translator.flows().filter(|flow| wanted(flow)).take(limit).collect();
+                    let severed = self.translator.severed().filter(|flow| wanted(flow)).take(limit).cloned().collect();
+                    let _ = reply.try_send(Flows { current, severed });
                 }
                 Command::Stop => return false,
             }
@@ -205,7 +219,7 @@ impl Worker {
         if let Some(device) = self.devices.remove(&port) {
             // Closing the descriptor would remove it too, but that happens later, on another thread.
             let _ = self.epoll.delete(device.as_fd());
-            self.closers.close(device);
+            self.closers.dispose(Waste::Device(device));
         }
     }
 
@@ -213,7 +227,8 @@ impl Worker {
         let newest = self.table.load();
         if !Arc::ptr_eq(&newest, &self.installed) {
             self.installed = Arc::clone(&newest);
-            self.translator.install(Arc::clone(&newest), now);
+            let old = self.translator.install(Arc::clone(&newest), now);
+            self.closers.dispose(Waste::Table(old));
         }
     }
 

@@ -88,7 +88,8 @@ fn segment(to: Ipv4Addr, port: u16, seq: u16, syn: bool) -> Vec<u8> {
 
 fn table(services: u32) -> Arc<ServiceTable> {
     let mut table = ServiceTable::new();
-    let node = table.add_node(Node { name: "node".into(), addresses: vec![Ipv4Addr::new(10, 95, 0, 11).into()] });
+    let node =
+        table.add_node(Node { name: "node".into(), addresses: vec![Ipv4Addr::new(10, 95, 0, 11).into()], zone: None });
     table.add_route(CLIENT.into(), Route { port: PortId(0), role: Role::Workstation });
     let pods: Vec<IpAddr> = (0..10).map(|pod| Ipv4Addr::new(10, 244, 0, 10 + pod).into()).collect();
     for (port, &pod) in (1..).zip(&pods) {
@@ -108,6 +109,7 @@ fn table(services: u32) -> Arc<ServiceTable> {
             serving: true,
             terminating: false,
             node: Some(node),
+            hints: None,
         });
         let port = ServicePort::new(id, Policies::default(), endpoints.collect());
         let frontend = Frontend { addr: vip(service).into(), protocol: Protocol::Tcp, port: 80 };

@@ -11,7 +11,7 @@
 //!
 //! // A client, and a Service with one endpoint.
 //! let mut table = ServiceTable::new();
-//! let node = table.add_node(Node { name: "node-1".into(), addresses: vec!["10.95.0.11".parse()?] });
+//! let node = table.add_node(Node { name: "node-1".into(), addresses: vec!["10.95.0.11".parse()?], zone: None });
 //! table.add_route("10.95.0.1".parse()?, Route { port: PortId(1), role: Role::Workstation });
 //! table.add_route("10.244.0.10".parse()?, Route { port: PortId(2), role: Role::Pod { node } });
 //! let id = ServicePortId {
@@ -27,6 +27,7 @@
 //!     serving: true,
 //!     terminating: false,
 //!     node: Some(node),
+//!     hints: None,
 //! };
 //! let service = ServicePort::new(id, Policies::default(), vec![endpoint]);
 //! let frontend = Frontend { addr: "10.96.0.50".parse()?, protocol: Protocol::Udp, port: 53 };
@@ -67,7 +68,7 @@ pub use flow::{FlowRecord, FlowState};
 pub use limits::{Limits, Timeouts};
 pub use packet::{Checksum, PacketBuf};
 pub use table::{
-    Endpoint, Frontend, FrontendKind, Node, NodeId, Policies, PortId, Role, Route, ServicePort, ServicePortId,
+    Endpoint, Frontend, FrontendKind, Hints, Node, NodeId, Policies, PortId, Role, Route, ServicePort, ServicePortId,
     ServiceTable, Target, TrafficPolicy,
 };
 pub use translator::Translator;

@@ -24,6 +24,8 @@ pub struct Node {
     pub name: Arc<str>,
     /// Its own addresses, at most one of each family matters.
     pub addresses: Vec<IpAddr>,
+    /// The zone it is in, for endpoints that prefer clients of a zone (D-028).
+    pub zone: Option<Arc<str>>,
 }
 
 /// What kind of place an address is.
@@ -139,6 +141,25 @@ pub struct Policies {
     pub external: TrafficPolicy,
     /// ClientIP session affinity with its timeout, or none.
     pub affinity: Option<Duration>,
+    /// Who may use the load balancer addresses; ranges of a family in which there are none do not restrict it (D-066).
+    pub sources: Vec<IpNet>,
+}
+
+impl Policies {
+    /// Whether a client may use the load balancer addresses.
+    pub(crate) fn admits(&self, client: IpAddr) -> bool {
+        let mut ranges = self.sources.iter().filter(|range| range.addr().is_ipv4() == client.is_ipv4()).peekable();
+        ranges.peek().is_none() || ranges.any(|range| range.contains(&client))
+    }
+}
+
+/// Whose clients an endpoint prefers: `hints` of an EndpointSlice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// Names of nodes.
+    pub nodes: Vec<Arc<str>>,
+    /// Names of zones.
+    pub zones: Vec<Arc<str>>,
 }
 
 /// One endpoint of a Service port.
@@ -156,6 +177,8 @@ pub struct Endpoint {
     pub terminating: bool,
     /// The node it is on, if that is known.
     pub node: Option<NodeId>,
+    /// Whose clients it prefers, if it says so.
+    pub hints: Option<Arc<Hints>>,
 }
 
 /// A Service port with its endpoints, prepared so that a choice costs the same however many there are.
@@ -168,6 +191,9 @@ pub struct ServicePort {
     /// Indices into `endpoints`, ordered.
     cluster: Vec<usize>,
     local: HashMap<NodeId, Vec<usize>>,
+    /// Of `cluster`, what is meant for clients of a node or zone, by its name; empty unless all of them have such hints.
+    for_nodes: HashMap<Arc<str>, Vec<usize>>,
+    for_zones: HashMap<Arc<str>, Vec<usize>>,
 }
 
 impl ServicePort {
@@ -186,7 +212,9 @@ impl ServicePort {
         }
         let cluster = usable(&endpoints, &all);
         let local = by_node.into_iter().map(|(node, indices)| (node, usable(&endpoints, &indices))).collect();
-        Self { id: Arc::new(id), policies, endpoints, cluster, local }
+        let for_nodes = hinted(&endpoints, |hints| &hints.nodes);
+        let for_zones = hinted(&endpoints, |hints| &hints.zones);
+        Self { id: Arc::new(id), policies, endpoints, cluster, local, for_nodes, for_zones }
     }
 
     /// Which Service port this is.
@@ -207,6 +235,13 @@ impl ServicePort {
     /// The endpoints new flows may go to from anywhere (D-013).
     pub(crate) fn cluster_set(&self) -> &[usize] {
         &self.cluster
+    }
+
+    /// The endpoints new flows from this node should go to: those meant for the node, else those meant for its zone, else
+    /// all (D-027 … D-029).
+    pub(crate) fn near_set(&self, node: &Node) -> &[usize] {
+        let for_zone = || self.for_zones.get(node.zone.as_ref()?);
+        self.for_nodes.get(&node.name).or_else(for_zone).unwrap_or(&self.cluster)
     }
 
     /// The endpoints new flows may go to under policy Local at this node (D-014).
@@ -232,6 +267,24 @@ fn usable(endpoints: &[Endpoint], indices: &[usize]) -> Vec<usize> {
     };
     let ready = pick(|e| e.ready);
     if ready.is_empty() { pick(|e| e.serving && e.terminating) } else { ready }
+}
+
+/// The ready endpoints by the names their hints give. Empty if one of them has no such hints: its clients would be nobody's
+/// (D-029).
+fn hinted(endpoints: &[Endpoint], names: fn(&Hints) -> &Vec<Arc<str>>) -> HashMap<Arc<str>, Vec<usize>> {
+    let mut found: HashMap<Arc<str>, Vec<usize>> = HashMap::new();
+    for (index, endpoint) in endpoints.iter().enumerate().filter(|(_, endpoint)| endpoint.ready) {
+        let names = endpoint.hints.as_deref().map(names).filter(|names| !names.is_empty());
+        let Some(names) = names else { return HashMap::new() };
+        for name in names {
+            let indices = found.entry(Arc::clone(name)).or_default();
+            // One that names somebody twice does not count twice.
+            if indices.last() != Some(&index) {
+                indices.push(index);
+            }
+        }
+    }
+    found
 }
 
 /// Routes, ranges and frontends of a lab at one moment.
@@ -354,12 +407,13 @@ impl ServiceTable {
 
     /// What an address is to a packet that matched no frontend.
     pub(crate) fn destination(&self, addr: IpAddr) -> Destination {
-        if self.service_addresses.contains(&addr) {
+        // First, because a load balancer may be given a node's address, whose other ports stay the node's own (D-036).
+        if let Some(route) = self.routes.get(&addr) {
+            Destination::Owned(*route)
+        } else if self.service_addresses.contains(&addr) {
             Destination::Service
         } else if self.service_cidrs.iter().any(|cidr| cidr.contains(&addr)) {
             Destination::ServiceRange
-        } else if let Some(route) = self.routes.get(&addr) {
-            Destination::Owned(*route)
         } else if self.pod_cidrs.iter().any(|cidr| cidr.contains(&addr)) {
             Destination::PodRange
         } else {

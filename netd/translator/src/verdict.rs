@@ -49,6 +49,8 @@ drop_reasons! {
     NoService = "no_service",
     /// Policy Local, and no endpoint on this node though there are others.
     NoLocalEndpoint = "no_local_endpoint",
+    /// A client outside of the ranges that a load balancer address is for (D-066).
+    SourceRange = "source_range",
     /// ICMP to a service address, which nobody answers (D-104).
     ServiceIcmp = "service_icmp",
     /// A packet that would be refused, but must not be answered: a RST, or an ICMP error.

@@ -92,7 +92,7 @@ fn well_formed(packet: &mut [u8]) {
 /// One of a few tables: bits say who is there and who is ready.
 fn table(variant: u8) -> Arc<ServiceTable> {
     let mut table = ServiceTable::new();
-    let node = table.add_node(Node { name: "node".into(), addresses: vec![HOSTS[2].into()] });
+    let node = table.add_node(Node { name: "node".into(), addresses: vec![HOSTS[2].into()], zone: None });
     let roles = [Role::Pod { node }, Role::Pod { node }, Role::Node { node }, Role::Workstation];
     for ((port, addr), role) in (0..).zip(HOSTS).zip(roles) {
         if port != 1 || variant & 1 == 0 {
@@ -108,6 +108,7 @@ fn table(variant: u8) -> Arc<ServiceTable> {
         serving: variant & bit == 0,
         terminating: false,
         node: Some(node),
+        hints: None,
     });
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         let id = ServicePortId { namespace: "default".into(), service: "web".into(), port: "".into(), protocol };

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Direction, Flow, Frontend, PortId, Protocol, ServiceTable, Translator};
+use super::{Direction, Flow, FlowRecord, Frontend, MAX_SEVERED, PortId, Protocol, ServiceTable, Translator};
 use crate::packet::reset_for;
 
 impl Translator {
@@ -43,6 +43,10 @@ impl Translator {
         for slot in severed {
             let Some(flow) = self.flows.remove(slot) else { continue };
             self.counters.flows_severed += 1;
+            if self.severed.len() == MAX_SEVERED {
+                self.severed.pop_front();
+            }
+            self.severed.push_back(FlowRecord::from(&flow));
             if flow.tuples.original.protocol == Protocol::Udp || flow.state.is_over() {
                 continue;
             }

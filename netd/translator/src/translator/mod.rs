@@ -24,6 +24,9 @@ use crate::tuple::{Protocol, Tuple};
 use crate::verdict::{DropReason, Verdict};
 use icmp::IcmpLimit;
 
+/// How many severed flows are remembered: enough for every connection of a busy pod that is killed.
+const MAX_SEVERED: usize = 1024;
+
 /// The packet translator of a lab.
 ///
 /// Pass packets to [`handle`](Self::handle), and after each batch write out what [`poll_transmit`](Self::poll_transmit)
@@ -33,6 +36,8 @@ use icmp::IcmpLimit;
 pub struct Translator {
     table: Arc<ServiceTable>,
     flows: FlowTable,
+    /// For people who ask why a connection broke; the oldest is forgotten first.
+    severed: VecDeque<FlowRecord>,
     fragments: Fragments,
     /// Of the next fragmented datagram whose source changes.
     next_identification: u16,
@@ -65,6 +70,7 @@ impl Translator {
         Self {
             table: Arc::new(ServiceTable::new()),
             flows: FlowTable::new(limits.max_flows, limits.timeouts.clone(), mixer),
+            severed: VecDeque::new(),
             fragments: Fragments::new(
                 limits.max_fragmented,
                 limits.max_held,
@@ -108,6 +114,12 @@ impl Translator {
     /// Every flow in the table, in an order that only depends on what happened.
     pub fn flows(&self) -> impl Iterator<Item = FlowRecord> + '_ {
         self.flows.iter().map(FlowRecord::from)
+    }
+
+    /// The latest flows that were ended because their client or endpoint has left the network (D-090), the oldest first;
+    /// at most 1024.
+    pub fn severed(&self) -> impl Iterator<Item = &FlowRecord> {
+        self.severed.iter()
     }
 
     /// What was counted so far.

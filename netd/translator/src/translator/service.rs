@@ -28,6 +28,10 @@ impl Translator {
         target: &Target,
         now: Instant,
     ) -> Outcome {
+        // D-066, D-067: before anything else, so that whoever is kept out learns nothing.
+        if target.kind == FrontendKind::LoadBalancer && !target.service.policies().admits(tuple.src) {
+            return Outcome::Drop(DropReason::SourceRange);
+        }
         // D-116: only a SYN chooses. Anything else belongs to a connection that is no more.
         if is_mid_stream(packet) {
             return Outcome::Reset;
@@ -95,10 +99,12 @@ impl Translator {
     ) -> Result<&'t Endpoint, Option<DropReason>> {
         let service = &*target.service;
         let cluster = service.cluster_set();
-        // A client that is on no node is not restricted to one.
-        let set = match (wants_local(target, entry), entry.node) {
-            (true, Some(node)) => service.local_set(node),
-            _ => cluster,
+        // A client that is on no node is not restricted to one, and is near to none.
+        let set = match entry.node {
+            // D-019: hints do not count here.
+            Some(node) if wants_local(target, entry) => service.local_set(node),
+            Some(node) => self.table.node(node).map_or(cluster, |node| service.near_set(node)),
+            None => cluster,
         };
         if set.is_empty() {
             return Err((!cluster.is_empty()).then_some(DropReason::NoLocalEndpoint));

@@ -14,7 +14,7 @@ const EXTERNAL: &str = "203.0.113.5:80";
 const NODE_PORT: &str = "10.95.0.11:30080";
 
 fn policies(internal: TrafficPolicy, external: TrafficPolicy) -> Policies {
-    Policies { internal, external, affinity: None }
+    Policies { internal, external, ..Policies::default() }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use etherparse::{
     UdpHeader, icmpv4,
 };
 use minisvc_translator::{
-    Checksum, Counters, Endpoint, FlowRecord, Frontend, FrontendKind, Limits, Node, NodeId, PacketBuf, Policies,
+    Checksum, Counters, Endpoint, FlowRecord, Frontend, FrontendKind, Hints, Limits, Node, NodeId, PacketBuf, Policies,
     PortId, Protocol, Role, Route, ServicePort, ServicePortId, ServiceTable, Translator, Verdict,
 };
 
@@ -241,10 +241,12 @@ pub(crate) struct Ep {
     pub(crate) ready: bool,
     pub(crate) serving: bool,
     pub(crate) terminating: bool,
+    /// Whose clients it prefers: nodes and zones.
+    pub(crate) hints: Option<(&'static [&'static str], &'static [&'static str])>,
 }
 
 pub(crate) fn ready(addr: Ipv4Addr) -> Ep {
-    Ep { addr: on(addr, 8080), ready: true, serving: true, terminating: false }
+    Ep { addr: on(addr, 8080), ready: true, serving: true, terminating: false, hints: None }
 }
 
 pub(crate) fn unready(addr: Ipv4Addr) -> Ep {
@@ -330,8 +332,9 @@ impl Lab {
 
     fn table(&self) -> ServiceTable {
         let mut table = ServiceTable::new();
-        let nodes = [("node-1", NODE_1), ("node-2", NODE_2)]
-            .map(|(name, addr)| table.add_node(Node { name: name.into(), addresses: vec![addr.into()] }));
+        let nodes = [("node-1", NODE_1, "east"), ("node-2", NODE_2, "west")].map(|(name, addr, zone)| {
+            table.add_node(Node { name: name.into(), addresses: vec![addr.into()], zone: Some(zone.into()) })
+        });
         for (&addr, &(port, node)) in &self.hosts {
             let node = node.map(|node| nodes[node]);
             let role = match (addr, node) {
@@ -371,6 +374,10 @@ impl Lab {
             serving: ep.serving,
             terminating: ep.terminating,
             node: self.hosts.get(ep.addr.ip()).and_then(|host| host.1).map(|node| nodes[node]),
+            hints: ep.hints.map(|(nodes, zones)| {
+                let [nodes, zones] = [nodes, zones].map(|names| names.iter().map(|&name| name.into()).collect());
+                Arc::new(Hints { nodes, zones })
+            }),
         });
         ServicePort::new(id, service.policies.clone(), endpoints.collect())
     }

@@ -64,7 +64,8 @@ fn fate(services: [Svc; 2], client: Ipv4Addr, to: &str) -> Fate {
 }
 
 /// Conditions that make no sense together, but may be written in an EndpointSlice.
-const SERVING: Ep = Ep { addr: SocketAddrV4::new(A2, 8080), ready: false, serving: true, terminating: false };
+const SERVING: Ep =
+    Ep { addr: SocketAddrV4::new(A2, 8080), ready: false, serving: true, terminating: false, hints: None };
 
 #[test]
 fn a_first_packet_meets_the_fate_of_the_table() {
@@ -121,6 +122,75 @@ fn a_first_packet_meets_the_fate_of_the_table() {
         let services = [shape(web(endpoints)), shape(dns(endpoints))];
         assert_eq!(fate(services, client, to), expected, "{statement}: {name}");
     }
+}
+
+const LB: &str = "10.95.1.7:80";
+
+/// At a load balancer address, for these clients.
+fn for_sources(service: Svc, sources: &[&str]) -> Svc {
+    let sources = sources.iter().map(|range| range.parse().unwrap()).collect();
+    service.at(FrontendKind::LoadBalancer, LB).policies(Policies { sources, ..Policies::default() })
+}
+
+#[test]
+fn source_ranges_keep_clients_from_a_load_balancer_address() {
+    use Fate::{Reaches, Refused, Silence};
+    type Row<'a> = (&'a str, &'a [&'a str], Ipv4Addr, &'a [Ep], Fate);
+    let kept_out = Silence(DropReason::SourceRange);
+    let rows: &[Row<'_>] = &[
+        ("D-066", &[], A1, &[ready(A2)], Reaches(A2)),
+        ("D-066", &["0.0.0.0/0"], A1, &[ready(A2)], Reaches(A2)),
+        ("D-066", &["10.95.0.1/32"], WORKSTATION, &[ready(A2)], Reaches(A2)),
+        ("D-066", &["192.0.2.0/24", "10.244.0.0/24"], A1, &[ready(A2)], Reaches(A2)),
+        ("D-066", &["192.0.2.0/24"], WORKSTATION, &[ready(A2)], kept_out),
+        ("D-066: only of the other family", &["fd00::/8"], WORKSTATION, &[ready(A2)], Reaches(A2)),
+        ("D-068", &["10.95.0.0/24"], A1, &[ready(A2)], kept_out),
+        ("D-068", &["10.95.0.0/24"], NODE_1, &[ready(A2)], Reaches(A2)),
+        ("section 4: outside, no endpoint", &["192.0.2.0/24"], A1, &[], kept_out),
+        ("section 4: inside, no endpoint", &["10.244.0.0/16"], A1, &[], Refused),
+    ];
+    for &(statement, sources, client, endpoints, expected) in rows {
+        let services = [web(endpoints), dns(endpoints)].map(|service| for_sources(service, sources));
+        assert_eq!(fate(services, client, LB), expected, "{statement}: {client} of {sources:?}");
+    }
+}
+
+// D-067
+#[test]
+fn source_ranges_do_not_protect_the_other_addresses_of_the_service() {
+    let mut service = for_sources(web(&[ready(A2)]), &["192.0.2.0/24"]);
+    let others = [
+        (FrontendKind::ClusterIp, VIP),
+        (FrontendKind::NodePort, "10.95.0.11:30080"),
+        (FrontendKind::ExternalIp, "203.0.113.5:80"),
+    ];
+    service.frontends.extend(others.map(|(kind, addr)| (kind, at(addr))));
+    let mut lab = Lab::new(&[service]);
+    for (_, addr) in others {
+        lab.send(&tcp(on(WORKSTATION, 40000), at(addr), SYN)).at(&lab, A2);
+    }
+    let out = lab.send(&tcp(on(WORKSTATION, 40000), at(LB), SYN));
+    assert_eq!(out.verdict, Verdict::Drop(DropReason::SourceRange));
+}
+
+// D-069
+#[test]
+fn new_source_ranges_do_not_end_flows() {
+    let mut lab = Lab::new(&[for_sources(web(&[ready(A2)]), &[])]);
+    let syn = lab.connect(on(A1, 40000), at(LB));
+    lab.serve(&[for_sources(web(&[ready(A2)]), &["192.0.2.0/24"])]);
+    lab.send(&tcp(on(A1, 40000), at(LB), ACK).data(b"more")).at(&lab, A2);
+    lab.send(&syn.answer(ACK, b"answer")).at(&lab, A1);
+    let another = lab.send(&tcp(on(A1, 40001), at(LB), SYN));
+    assert_eq!(another.verdict, Verdict::Drop(DropReason::SourceRange));
+}
+
+// D-036
+#[test]
+fn a_load_balancer_address_that_is_a_node_s_own_leaves_the_node_its_other_ports() {
+    let mut lab = Lab::new(&[web(&[ready(A2)]).at(FrontendKind::LoadBalancer, "10.95.0.11:80")]);
+    lab.send(&tcp(on(A1, 40000), at("10.95.0.11:80"), SYN)).at(&lab, A2);
+    lab.send(&tcp(on(A1, 40000), at("10.95.0.11:22"), SYN)).at(&lab, NODE_1);
 }
 
 // D-001
