@@ -20,8 +20,11 @@ pub struct Target {
 }
 
 impl Target {
-    /// `services "web"` or `deployments.apps "web"`.
+    /// `services "web"` or `deployments.apps "web"`; without a name only the resource.
     fn quoted(&self) -> String {
+        if self.name.is_empty() {
+            return self.qualified();
+        }
         format!("{} \"{}\"", self.qualified(), self.name)
     }
 
@@ -51,7 +54,7 @@ pub enum ApiError {
     #[error("Unauthorized")]
     Unauthorized,
     /// 403: known, but not allowed.
-    #[error("{} is forbidden: {why}", .target.quoted())]
+    #[error("{}: {why}", forbidden_subject(.target))]
     Forbidden {
         /// What was asked for.
         target: Box<Target>,
@@ -143,6 +146,11 @@ pub enum ApiError {
         /// Where the store is.
         current: u64,
     },
+}
+
+/// What precedes the reason in a 403: the resource and name, or neither when a path was asked for.
+fn forbidden_subject(target: &Target) -> String {
+    if target.resource.is_empty() { "forbidden".to_owned() } else { format!("{} is forbidden", target.quoted()) }
 }
 
 fn invalid_message(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> String {
@@ -365,6 +373,13 @@ mod tests {
         let exists = ApiError::AlreadyExists(Box::new(target.clone())).status();
         assert_eq!(exists["message"], "deployments.apps \"web\" already exists");
         assert_eq!((exists["code"].as_u64(), exists["reason"].as_str()), (Some(409), Some("AlreadyExists")));
+        let forbidden = |target: &Target| {
+            let target = Box::new(target.clone());
+            ApiError::Forbidden { target, why: "no".to_owned(), causes: Vec::new() }.to_string()
+        };
+        assert_eq!(forbidden(&target), "deployments.apps \"web\" is forbidden: no");
+        assert_eq!(forbidden(&Target { name: String::new(), ..target.clone() }), "deployments.apps is forbidden: no");
+        assert_eq!(forbidden(&Target::default()), "forbidden: no");
         let conflict = ApiError::Conflict { target: Box::new(target), why: "stale".to_owned() }.status();
         assert_eq!(conflict["message"], "Operation cannot be fulfilled on deployments.apps \"web\": stale");
     }

@@ -368,6 +368,8 @@ impl<'a> Pools<'a> {
 pub struct Registry {
     resources: Vec<Arc<Resource>>,
     by_path: BTreeMap<(&'static str, &'static str, &'static str), usize>,
+    /// The kinds that are stored in their own form.
+    by_storage: BTreeMap<String, usize>,
 }
 
 impl Registry {
@@ -375,7 +377,9 @@ impl Registry {
     pub fn new(resources: Vec<Resource>) -> Self {
         let resources: Vec<Arc<Resource>> = resources.into_iter().map(Arc::new).collect();
         let by_path = resources.iter().enumerate().map(|(i, r)| ((r.group, r.version, r.plural), i)).collect();
-        Self { resources, by_path }
+        let own = resources.iter().enumerate().filter(|(_, r)| r.stored_as.is_none());
+        let by_storage = own.map(|(i, r)| (r.storage(), i)).collect();
+        Self { resources, by_path, by_storage }
     }
 
     /// The kind served at this group, version and plural.
@@ -385,7 +389,7 @@ impl Registry {
 
     /// The kind whose stored form this key resource holds.
     pub fn of_storage(&self, storage: &str) -> Option<&Arc<Resource>> {
-        self.resources.iter().find(|r| r.stored_as.is_none() && r.storage() == storage)
+        self.by_storage.get(storage).map(|index| &self.resources[*index])
     }
 
     /// Every kind.

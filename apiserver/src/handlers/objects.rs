@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::Call;
 use crate::error::{ApiError, success_status};
 use crate::registry::{Resource, Subresource};
-use crate::render::{IncludeObject, json_value};
+use crate::render::json_value;
 use crate::request_info::{ListOptions, VersionMatch, WriteOptions, resource_version};
 use crate::schema::{self, PatchFormat};
 use crate::selectors::{FieldSelector, LabelSelector};
@@ -274,12 +274,11 @@ pub(super) async fn delete_options(call: &Call<'_>, body: Body) -> Result<Delete
 }
 
 pub(super) async fn delete(call: &Call<'_>, body: Body) -> Result<Response, ApiError> {
-    let mut renderer = call.renderer()?;
+    let renderer = call.renderer()?;
     let options = delete_options(call, body).await?;
     let name = call.name()?;
     let deleted = writer(call, Part::Object, options.dry_run, "").delete(name, &options).await?;
     if !deleted.gone || call.resource.returns_deleted_object {
-        renderer.include = IncludeObject::Metadata;
         return Ok(renderer.object(StatusCode::OK, &deleted.text, &[]));
     }
     Ok(json_value(StatusCode::OK, &deleted_status(call, name, &deleted)))
