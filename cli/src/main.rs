@@ -14,6 +14,7 @@ mod error;
 mod home;
 mod lab;
 mod load;
+mod load;
 mod manifests;
 mod narrator;
 mod output;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Some("__sandbox") => minisvc_sandbox::helper_main(),
         Some("__echo") => return minisvc_podd::builtin::echo_main(),
         Some("__pause") => return minisvc_podd::builtin::pause_main(),
+        Some("__load") => return load::load_main(),
         Some("__load") => return load::load_main(),
         Some("__resolve") => return workstation::resolve_main(),
         Some("__get") => return probe::get_main(),
@@ -80,6 +82,7 @@ async fn dispatch(command: &Command) -> Result<ExitCode, CliError> {
         Command::Up(args) => up::up(args).await,
         Command::Down(args) => up::down(args).await.map(done),
         Command::Status(args) => status::status(args).await.map(done),
+        Command::Flows(args) => flows::flows(args).await.map(done),
         Command::Flows(args) => flows::flows(args).await.map(done),
         Command::Shell(args) => inside::shell(args).await,
         Command::Exec(args) => inside::exec(args).await,
