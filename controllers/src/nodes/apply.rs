@@ -122,7 +122,8 @@ impl Reconciler for Nodes {
         }
         node = self.taint(key, node).await?;
         let on_node = self.pods_of(&key.name);
-        if matches!(readiness(&node), Some("Unknown" | "False")) {
+        // A node that says itself that it is not ready still speaks for its pods.
+        if readiness(&node) == Some("Unknown") {
             for pod in on_node.iter().filter(|pod| pods::is_ready(pod)) {
                 self.mark_not_ready(pod).await?;
             }
