@@ -17,6 +17,7 @@ fn single_steps() {
         ("P-098: new pod is not", limits(4, 1, 0), set(1, 0), vec![set(4, 4)], (1, vec![4])),
         ("P-098: broken old pods go at once", limits(4, 1, 0), set(1, 0), vec![set(4, 0)], (1, vec![4])),
         ("P-098: broken ones first", limits(10, 0, 5), set(0, 0), vec![set(6, 6), set(4, 0)], (0, vec![5, 0])),
+        ("P-098: reports from before a shrink", limits(10, 0, 1), set(4, 6), vec![set(6, 6)], (4, vec![5])),
         ("P-097: first rollout", limits(3, 1, 0), set(0, 0), vec![], (3, vec![])),
         ("P-101: the oldest go first", limits(4, 2, 0), set(2, 2), vec![set(2, 2), set(2, 2)], (2, vec![0, 2])),
     ] {
