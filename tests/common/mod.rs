@@ -309,15 +309,14 @@ fn asked(mut command: Command) -> Result<String, String> {
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
-/// `minisvc up` in a folder, on any free port, asking nobody outside.
+/// `minisvc up` in a folder, on any free port, asking no name server but those that `args` name.
 pub fn up_command(name: &str, folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(MINISVC);
-    command
-        .args(["up", "--name", name, "--api-port", "0", "--dns-upstream", "none"])
-        .args(args)
-        .env("MINISVC_STATE_DIR", folder)
-        .env_remove("RUST_LOG")
-        .stdin(Stdio::null());
+    command.args(["up", "--name", name, "--api-port", "0"]).args(args);
+    if !args.contains(&"--dns-upstream") {
+        command.args(["--dns-upstream", "none"]);
+    }
+    command.env("MINISVC_STATE_DIR", folder).env_remove("RUST_LOG").stdin(Stdio::null());
     command
 }
 
