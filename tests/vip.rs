@@ -1,13 +1,18 @@
 //! A packet through a virtual IP: two namespaces, a Service with one endpoint, and nothing else of a lab.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use minisvc_apiserver::{ApiServer, Identity, Options};
-use minisvc_netd::{Config, Link, LinkRole, Netd};
+use minisvc_netd::{Config, Link, LinkRole, Netd, PortId};
 use minisvc_sandbox::{LaunchOptions, Namespace, NamespaceSpec, Sandbox, TunSpec};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::UdpGsoSegment;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 244, 0, 2));
@@ -15,18 +20,31 @@ const BACKEND: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 244, 0, 3));
 const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 95, 0, 11));
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Two pods and the data plane between them.
+/// How interfaces are opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Device {
+    /// One packet at a time, with an MTU that makes the kernel cut nothing.
+    Plain,
+    /// Up to 64 KiB of a stream in one packet, at the MTU of an Ethernet.
+    Offload,
+}
+
+/// What every test runs on.
+const DEVICES: [Device; 2] = [Device::Plain, Device::Offload];
+
+/// Two pods, a node, and the data plane between them.
 struct Wire {
     sandbox: Sandbox,
     netd: Netd,
     client: Namespace,
     backend: Namespace,
+    backend_port: PortId,
     api: kube::Client,
     stop: CancellationToken,
 }
 
 impl Wire {
-    async fn start() -> Self {
+    async fn start(device: Device) -> Self {
         let options = LaunchOptions {
             program: env!("CARGO_BIN_EXE_minisvc").into(),
             args: vec!["__sandbox".into()],
@@ -34,26 +52,32 @@ impl Wire {
         };
         let sandbox = Sandbox::launch(options).await.expect("a sandbox");
         let range = |text: &str| text.parse().expect("a range");
-        let config = Config::new(vec![range("10.96.0.0/16")], vec![range("10.244.0.0/16")]);
+        let mut config = Config::new(vec![range("10.96.0.0/16")], vec![range("10.244.0.0/16")]);
+        config.offload = device == Device::Offload;
         let netd = Netd::start(config).expect("a data plane");
         let pod = || LinkRole::Pod { node: "node-1".into() };
-        let client = place(&sandbox, &netd, "client", CLIENT, pod()).await;
-        let backend = place(&sandbox, &netd, "backend", BACKEND, pod()).await;
-        place(&sandbox, &netd, "node-1", NODE, LinkRole::Node { name: "node-1".into() }).await;
+        let (client, _) = place(&sandbox, &netd, "client", device, CLIENT, pod()).await;
+        let (backend, backend_port) = place(&sandbox, &netd, "backend", device, BACKEND, pod()).await;
+        place(&sandbox, &netd, "node-1", device, NODE, LinkRole::Node { name: "node-1".into() }).await;
         let server = ApiServer::open(Options::default()).await.expect("an API");
         let api = server.client(Identity::component("test"));
         let stop = CancellationToken::new();
         let (follow, client_of_api, token) = (netd.clone(), api.clone(), stop.clone());
         tokio::spawn(async move { follow.follow(client_of_api, token).await });
-        Self { sandbox, netd, client, backend, api, stop }
+        Self { sandbox, netd, client, backend, backend_port, api, stop }
     }
 
     /// A Service with TCP and UDP on port 80; the endpoint listens on 8080. Returns the virtual address.
     async fn service(&self, name: &str, endpoints: &[IpAddr]) -> IpAddr {
+        let spec = self.service_of_type(name, "ClusterIP", endpoints).await;
+        spec.cluster_ip.expect("an address").parse().expect("an IP address")
+    }
+
+    async fn service_of_type(&self, name: &str, kind: &str, endpoints: &[IpAddr]) -> ServiceSpec {
         let ports =
             |port: u16| json!([{"name": "tcp", "port": port}, {"name": "udp", "port": port, "protocol": "UDP"}]);
-        let service = json!({"metadata": {"name": name}, "spec": {"ports": ports(80)}});
-        let services = kube::Api::<k8s_openapi::api::core::v1::Service>::default_namespaced(self.api.clone());
+        let service = json!({"metadata": {"name": name}, "spec": {"type": kind, "ports": ports(80)}});
+        let services = kube::Api::<Service>::default_namespaced(self.api.clone());
         let service = serde_json::from_value(service).expect("a Service");
         let made = services.create(&Default::default(), &service).await.expect("created");
         let endpoints: Vec<_> = endpoints.iter().map(|address| json!({"addresses": [address]})).collect();
@@ -64,7 +88,7 @@ impl Wire {
         let slices = kube::Api::<k8s_openapi::api::discovery::v1::EndpointSlice>::default_namespaced(self.api.clone());
         let slice = serde_json::from_value(slice).expect("a slice");
         slices.create(&Default::default(), &slice).await.expect("created");
-        made.spec.and_then(|spec| spec.cluster_ip).expect("an address").parse().expect("an IP address")
+        made.spec.expect("a specification")
     }
 
     async fn end(self) {
@@ -75,12 +99,22 @@ impl Wire {
     }
 }
 
-async fn place(sandbox: &Sandbox, netd: &Netd, name: &str, address: IpAddr, role: LinkRole) -> Namespace {
+async fn place(
+    sandbox: &Sandbox,
+    netd: &Netd,
+    name: &str,
+    device: Device,
+    address: IpAddr,
+    role: LinkRole,
+) -> (Namespace, PortId) {
     let namespace = sandbox.make_namespace(NamespaceSpec::new(name, name)).await.expect("a namespace");
-    let spec = TunSpec { mtu: 65_535, ..TunSpec::eth0(address) };
+    let spec = match device {
+        Device::Plain => TunSpec { mtu: 65_535, ..TunSpec::eth0(address) },
+        Device::Offload => TunSpec { offload: true, ..TunSpec::eth0(address) },
+    };
     let device = namespace.open_tun(spec).await.expect("a TUN");
-    netd.attach(Link { name: name.into(), device, addresses: vec![address], role });
-    namespace
+    let port = netd.attach(Link { name: name.into(), device, addresses: vec![address], role });
+    (namespace, port)
 }
 
 /// Connects until the table has reached the data plane.
@@ -99,76 +133,178 @@ async fn connect(from: &Namespace, target: SocketAddr) -> tokio::net::TcpStream 
 // D-002, D-004, D-005, D-039
 #[tokio::test(flavor = "multi_thread")]
 async fn tcp_through_a_virtual_ip_arrives_whole_and_from_the_client_s_own_address() {
-    let wire = Wire::start().await;
-    let vip = wire.service("web", &[BACKEND]).await;
-    let listener = wire.backend.listen_tcp(SocketAddr::new(BACKEND, 8080)).await.expect("listening");
-    let server = tokio::spawn(async move {
-        let (mut stream, from) = listener.accept().await.expect("accepted");
+    for device in DEVICES {
+        let wire = Wire::start(device).await;
+        let vip = wire.service("web", &[BACKEND]).await;
+        let listener = wire.backend.listen_tcp(SocketAddr::new(BACKEND, 8080)).await.expect("listening");
+        let server = tokio::spawn(async move {
+            let (mut stream, from) = listener.accept().await.expect("accepted");
+            let (mut reader, mut writer) = stream.split();
+            tokio::io::copy(&mut reader, &mut writer).await.expect("echoed");
+            from
+        });
+        let mut stream = connect(&wire.client, SocketAddr::new(vip, 80)).await;
+        assert_eq!(stream.peer_addr().expect("connected").ip(), vip, "the client sees the virtual address");
+        // More than one window, so that segmentation, checksums and acknowledgements all take part.
+        let sent: Vec<u8> = (0..8u32 << 20).map(|n| n.to_le_bytes()[usize::from(n % 3 == 0)]).collect();
         let (mut reader, mut writer) = stream.split();
-        tokio::io::copy(&mut reader, &mut writer).await.expect("echoed");
-        from
-    });
-    let mut stream = connect(&wire.client, SocketAddr::new(vip, 80)).await;
-    assert_eq!(stream.peer_addr().expect("connected").ip(), vip, "the client sees the virtual address");
-    // More than one window, so that segmentation, checksums and acknowledgements all take part.
-    let sent: Vec<u8> = (0..8u32 << 20).map(|n| n.to_le_bytes()[usize::from(n % 3 == 0)]).collect();
-    let (mut reader, mut writer) = stream.split();
-    let (mut received, copy) = (Vec::new(), sent.clone());
-    let write = async {
-        writer.write_all(&copy).await.expect("sent");
-        writer.shutdown().await.expect("closed");
-    };
-    let both = async { tokio::join!(write, reader.read_to_end(&mut received)) };
-    tokio::time::timeout(PATIENCE, both).await.expect("in time").1.expect("received");
-    assert!(received == sent, "{} of {} bytes came back, or others", received.len(), sent.len());
-    assert_eq!(server.await.expect("no panic").ip(), CLIENT, "the backend sees the client");
-    wire.end().await;
+        let (mut received, copy) = (Vec::new(), sent.clone());
+        let write = async {
+            writer.write_all(&copy).await.expect("sent");
+            writer.shutdown().await.expect("closed");
+        };
+        let both = async { tokio::join!(write, reader.read_to_end(&mut received)) };
+        tokio::time::timeout(PATIENCE, both).await.expect("in time").1.expect("received");
+        assert!(received == sent, "{device:?}: {} of {} bytes came back, or others", received.len(), sent.len());
+        assert_eq!(server.await.expect("no panic").ip(), CLIENT, "the backend sees the client");
+        wire.end().await;
+    }
 }
 
-// D-001, D-039
-#[tokio::test(flavor = "multi_thread")]
-async fn udp_through_a_virtual_ip_is_answered_from_it() {
-    let wire = Wire::start().await;
-    let vip = wire.service("web", &[BACKEND]).await;
-    let server = wire.backend.bind_udp(SocketAddr::new(BACKEND, 8080)).await.expect("bound");
-    let client = wire.client.bind_udp(SocketAddr::new(CLIENT, 0)).await.expect("bound");
-    client.connect(SocketAddr::new(vip, 80)).await.expect("connected");
-    let echo = tokio::spawn(async move {
-        let mut datagram = [0; 2048];
-        let (length, from) = server.recv_from(&mut datagram).await.expect("received");
-        server.send_to(&datagram[..length], from).await.expect("sent");
-        from
-    });
-    let mut answer = [0; 2048];
-    // Datagrams sent before the table is there are refused or lost, so the client repeats, as clients of UDP do.
+/// Asks until there is an answer, as clients of UDP do: what is sent before the table is there is refused or lost.
+async fn ask(client: &UdpSocket, question: &[u8]) -> Vec<u8> {
+    let mut answer = vec![0; 65_536];
     let asked = async {
         loop {
-            let _ = client.send(&[7; 2000]).await;
+            let _ = client.send(question).await;
             if let Ok(Ok(length)) = tokio::time::timeout(Duration::from_millis(100), client.recv(&mut answer)).await {
                 return length;
             }
         }
     };
     let length = tokio::time::timeout(PATIENCE, asked).await.expect("an answer in time");
-    // The socket is connected: it only takes what comes from the virtual address.
-    assert_eq!(&answer[..length], &[7; 2000]);
-    assert_eq!(echo.await.expect("no panic").ip(), CLIENT);
-    wire.end().await;
+    answer.truncate(length);
+    answer
+}
+
+// D-001, D-039, D-107, D-108
+#[tokio::test(flavor = "multi_thread")]
+async fn udp_through_a_virtual_ip_is_answered_from_it() {
+    for device in DEVICES {
+        let wire = Wire::start(device).await;
+        let vip = wire.service("web", &[BACKEND]).await;
+        let server = wire.backend.bind_udp(SocketAddr::new(BACKEND, 8080)).await.expect("bound");
+        let client = wire.client.bind_udp(SocketAddr::new(CLIENT, 0)).await.expect("bound");
+        client.connect(SocketAddr::new(vip, 80)).await.expect("connected");
+        let echo = tokio::spawn(async move {
+            let mut datagram = vec![0; 65_536];
+            loop {
+                let (length, from) = server.recv_from(&mut datagram).await.expect("received");
+                assert_eq!(from.ip(), CLIENT, "the backend sees the client");
+                server.send_to(&datagram[..length], from).await.expect("sent");
+            }
+        });
+        // The socket is connected: it only takes what comes from the virtual address. The larger ones come in fragments.
+        for length in [1u32, 1400, 2000, 9000] {
+            let question: Vec<u8> = (0..length).map(|n| n.to_le_bytes()[0]).collect();
+            assert_eq!(ask(&client, &question).await, question, "{device:?}");
+        }
+        echo.abort();
+        wire.end().await;
+    }
+}
+
+// D-002
+#[tokio::test(flavor = "multi_thread")]
+async fn datagrams_that_are_sent_in_one_go_arrive_one_by_one_and_unharmed() {
+    const SIZE: usize = 1400;
+    const BURST: usize = 20;
+    for device in DEVICES {
+        let wire = Wire::start(device).await;
+        let vip = wire.service("web", &[BACKEND]).await;
+        let server = wire.backend.bind_udp(SocketAddr::new(BACKEND, 8080)).await.expect("bound");
+        let client = wire.client.bind_udp(SocketAddr::new(CLIENT, 0)).await.expect("bound");
+        client.connect(SocketAddr::new(vip, 80)).await.expect("connected");
+        let echo = tokio::spawn(async move {
+            let mut datagram = [0; 2048];
+            let (length, from) = server.recv_from(&mut datagram).await.expect("received");
+            server.send_to(&datagram[..length], from).await.expect("sent");
+            server
+        });
+        ask(&client, b"are you there?").await;
+        let server = echo.await.expect("no panic");
+        setsockopt(&client, UdpGsoSegment, &i32::try_from(SIZE).expect("it fits")).expect("the kernel has it");
+        for round in 0..100usize {
+            let sent: Vec<u8> = (0..SIZE * BURST).map(|n| (n * 7 + round).to_le_bytes()[0]).collect();
+            client.send(&sent).await.expect("sent");
+            for piece in sent.chunks(SIZE) {
+                let mut datagram = [0; 2048];
+                let received = async {
+                    loop {
+                        let length = server.recv(&mut datagram).await.expect("received");
+                        // Late repetitions of the question are not part of it.
+                        if length == SIZE {
+                            return length;
+                        }
+                    }
+                };
+                let length = tokio::time::timeout(PATIENCE, received).await.expect("in time");
+                assert!(datagram[..length] == *piece, "{device:?}, round {round}: other bytes");
+            }
+        }
+        wire.end().await;
+    }
 }
 
 // D-032, D-052, D-053
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_there_is_refused_at_once_and_a_pod_reaches_itself() {
-    let wire = Wire::start().await;
-    let vip = wire.service("self", &[BACKEND]).await;
-    let empty = wire.service("empty", &[]).await;
-    let listener = wire.backend.listen_tcp(SocketAddr::new(BACKEND, 8080)).await.expect("listening");
-    let hairpin = connect(&wire.backend, SocketAddr::new(vip, 80)).await;
-    let (_, from) = tokio::time::timeout(PATIENCE, listener.accept()).await.expect("in time").expect("accepted");
-    assert_eq!(from.ip(), NODE, "its own address would make the answer bypass the translator");
-    drop(hairpin);
-    let refused = tokio::time::timeout(PATIENCE, wire.client.connect_tcp(SocketAddr::new(empty, 80))).await;
-    let error = refused.expect("at once, not after a timeout").expect_err("nobody is there");
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
-    wire.end().await;
+    for device in DEVICES {
+        let wire = Wire::start(device).await;
+        let vip = wire.service("self", &[BACKEND]).await;
+        let empty = wire.service("empty", &[]).await;
+        let listener = wire.backend.listen_tcp(SocketAddr::new(BACKEND, 8080)).await.expect("listening");
+        let hairpin = connect(&wire.backend, SocketAddr::new(vip, 80)).await;
+        let (_, from) = tokio::time::timeout(PATIENCE, listener.accept()).await.expect("in time").expect("accepted");
+        assert_eq!(from.ip(), NODE, "its own address would make the answer bypass the translator");
+        drop(hairpin);
+        let refused = tokio::time::timeout(PATIENCE, wire.client.connect_tcp(SocketAddr::new(empty, 80))).await;
+        let error = refused.expect("at once, not after a timeout").expect_err("nobody is there");
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{device:?}");
+        // The same by an ICMP error, which a connected socket is told of.
+        let client = wire.client.bind_udp(SocketAddr::new(CLIENT, 0)).await.expect("bound");
+        client.connect(SocketAddr::new(empty, 80)).await.expect("connected");
+        client.send(&[7; 1000]).await.expect("sent");
+        let refused = tokio::time::timeout(PATIENCE, client.recv(&mut [0; 16])).await;
+        let error = refused.expect("at once, not after a timeout").expect_err("nobody is there");
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{device:?}");
+        wire.end().await;
+    }
+}
+
+// D-090
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_to_a_pod_that_vanishes_is_reset() {
+    for device in DEVICES {
+        let wire = Wire::start(device).await;
+        let vip = wire.service("web", &[BACKEND]).await;
+        let listener = wire.backend.listen_tcp(SocketAddr::new(BACKEND, 8080)).await.expect("listening");
+        let mut stream = connect(&wire.client, SocketAddr::new(vip, 80)).await;
+        let (mut accepted, _) =
+            tokio::time::timeout(PATIENCE, listener.accept()).await.expect("in time").expect("accepted");
+        accepted.write_all(b"so far so good").await.expect("sent");
+        let mut greeting = [0; 14];
+        tokio::time::timeout(PATIENCE, stream.read_exact(&mut greeting)).await.expect("in time").expect("received");
+        wire.netd.detach(wire.backend_port);
+        let ended = tokio::time::timeout(PATIENCE, stream.read(&mut greeting)).await.expect("at once");
+        assert_eq!(ended.expect_err("not a proper end").kind(), ErrorKind::ConnectionReset, "{device:?}");
+        wire.end().await;
+    }
+}
+
+// D-002, D-042, D-047, D-056
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_port_leads_to_the_endpoint_which_sees_the_node() {
+    for device in DEVICES {
+        let wire = Wire::start(device).await;
+        let spec = wire.service_of_type("web", "NodePort", &[BACKEND]).await;
+        let port = spec.ports.expect("ports")[0].node_port.expect("allocated");
+        let listener = wire.backend.listen_tcp(SocketAddr::new(BACKEND, 8080)).await.expect("listening");
+        let target = SocketAddr::new(NODE, u16::try_from(port).expect("a port"));
+        let stream = connect(&wire.client, target).await;
+        assert_eq!(stream.peer_addr().expect("connected"), target);
+        let (_, from) = tokio::time::timeout(PATIENCE, listener.accept()).await.expect("in time").expect("accepted");
+        assert_eq!(from.ip(), NODE, "{device:?}");
+        wire.end().await;
+    }
 }

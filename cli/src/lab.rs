@@ -3,6 +3,7 @@
 //! Nothing is decided here. What a lab looks like is in `config.rs`; what the parts do is theirs.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,11 +30,8 @@ use crate::control::{self, Controlled, Execution, FlowQuery, FlowView, Place, Re
 use crate::error::{CliError, Context as _};
 use crate::home::{self, LabHome, LabRecord};
 use crate::narrator::Narrator;
+use crate::wires::Wires;
 use crate::workstation;
-
-/// MTU of every link, in bytes: the kernel need not segment, and the data plane moves whole super-packets.
-const MTU: u32 = 65_535;
-
 /// Where the API listens inside the lab; the `kubernetes` Service leads there from port 443.
 const LAB_API_PORT: u16 = 6443;
 
@@ -117,13 +115,19 @@ impl Lab {
         let sandbox = sandbox.context(|| "cannot start the sandbox".to_owned())?;
         let addresses = &config.addresses;
         let nets = (vec![IpNet::V4(addresses.services)], vec![IpNet::V4(addresses.pods)]);
-        let netd = Netd::start(minisvc_netd::Config::new(nets.0, nets.1))
-            .context(|| "cannot start the data plane".to_owned())?;
-        let workstation = place(&sandbox, &netd, "workstation", addresses.workstation(), LinkRole::Workstation);
-        let control_plane = place(&sandbox, &netd, "control-plane", addresses.control_plane(), LinkRole::ControlPlane);
-        let (workstation, control_plane) = tokio::try_join!(workstation, control_plane)?;
+        let control_plane = make_namespace(&sandbox, "control-plane").await?;
+        let opened = Wires::open_first(&control_plane, addresses.control_plane()).await;
+        let (wires, device) = opened.context(|| "cannot make the control-plane's network".to_owned())?;
+        let mut options = minisvc_netd::Config::new(nets.0, nets.1);
+        options.offload = wires.offload();
+        let netd = Netd::start(options).context(|| "cannot start the data plane".to_owned())?;
+        attach(&netd, "control-plane", device, addresses.control_plane(), LinkRole::ControlPlane);
+        let workstation = make_namespace(&sandbox, "workstation").await?;
+        let device = workstation.open_tun(wires.spec(addresses.workstation())).await;
+        let device = device.context(|| "cannot make the workstation's network".to_owned())?;
+        attach(&netd, "workstation", device, addresses.workstation(), LinkRole::Workstation);
         if config.network == NetworkMode::Host {
-            connect_host(config, &netd).await?;
+            connect_host(config, &netd, wires).await?;
             narrator.step(&format!("this machine reaches the lab through the interface {HOST_INTERFACE}"));
         }
         let inner = SocketAddr::new(addresses.control_plane(), LAB_API_PORT);
@@ -141,7 +145,7 @@ impl Lab {
         };
         tasks.spawn(minisvc_controllers::run(component(&api, "controllers"), options, shutdown.clone()));
         let user = user_behind_sudo();
-        let podd = start_podd(config, home, &api, &sandbox, &netd, user.clone()).await?;
+        let podd = start_podd(config, home, &api, &sandbox, (&netd, wires), user.clone()).await?;
         let nodes = Nodes::new(podd);
         api.set_node_service(Arc::new(nodes.clone()));
         let folder = home.run_dir().join("workstation");
@@ -220,7 +224,7 @@ impl Lab {
 
 #[async_trait::async_trait]
 impl Controlled for Inside {
-    async fn execute(&self, execution: Execution, stdio: [std::os::fd::OwnedFd; 3]) -> Result<Process, Refusal> {
+    async fn execute(&self, execution: Execution, stdio: [OwnedFd; 3]) -> Result<Process, Refusal> {
         let [stdin, stdout, stderr] = stdio.map(Some);
         match execution.place {
             Place::Workstation => {
@@ -331,16 +335,15 @@ fn serve_unix(
 }
 
 /// Gives this machine an interface of its own to the lab, with routes to everything in it. Both vanish with the descriptor.
-async fn connect_host(config: &LabConfig, netd: &Netd) -> Result<(), CliError> {
+async fn connect_host(config: &LabConfig, netd: &Netd, wires: Wires) -> Result<(), CliError> {
     let addresses = &config.addresses;
     let routes = [addresses.services, addresses.pods, addresses.nodes];
     let host = addresses.host();
     let spec = TunSpec {
         name: HOST_INTERFACE.to_owned(),
-        mtu: MTU,
         default_route: false,
         routes: routes.iter().map(|net| (IpAddr::V4(net.network()), net.prefix_len())).collect(),
-        ..TunSpec::eth0(host)
+        ..wires.spec(host)
     };
     let device = tokio::task::spawn_blocking(move || minisvc_sandbox::open_host_tun(&spec)).await;
     let device = device.context(|| "cannot open an interface".to_owned())?.map_err(|source| {
@@ -348,23 +351,17 @@ async fn connect_host(config: &LabConfig, netd: &Netd) -> Result<(), CliError> {
             .because(source)
             .hint("only one lab at a time can have --network host; see minisvc status")
     })?;
-    netd.attach(Link { name: "host".to_owned(), device, addresses: vec![host], role: LinkRole::Workstation });
+    attach(netd, "host", device, host, LinkRole::Workstation);
     Ok(())
 }
 
-/// Makes a namespace with one address and connects it.
-async fn place(
-    sandbox: &Sandbox,
-    netd: &Netd,
-    name: &str,
-    address: IpAddr,
-    role: LinkRole,
-) -> Result<Namespace, CliError> {
-    let doing = || format!("cannot make the {name}'s network");
-    let namespace = sandbox.make_namespace(NamespaceSpec::new(name, name)).await.context(doing)?;
-    let device = namespace.open_tun(TunSpec { mtu: MTU, ..TunSpec::eth0(address) }).await.context(doing)?;
+async fn make_namespace(sandbox: &Sandbox, name: &str) -> Result<Namespace, CliError> {
+    let made = sandbox.make_namespace(NamespaceSpec::new(name, name)).await;
+    made.context(|| format!("cannot make the {name}'s namespace"))
+}
+
+fn attach(netd: &Netd, name: &str, device: OwnedFd, address: IpAddr, role: LinkRole) {
     netd.attach(Link { name: name.to_owned(), device, addresses: vec![address], role });
-    Ok(namespace)
 }
 
 async fn start_dns(
@@ -397,7 +394,7 @@ async fn start_podd(
     home: &LabHome,
     api: &ApiServer,
     sandbox: &Sandbox,
-    netd: &Netd,
+    (netd, wires): (&Netd, Wires),
     user: Option<Credentials>,
 ) -> Result<Podd, CliError> {
     let nodes = config.nodes.iter().map(|node| NodeConfig {
@@ -411,7 +408,8 @@ async fn start_podd(
     podd.images = config.images.iter().map(|(name, command)| (name.clone(), image(command))).collect();
     podd.run_as = user;
     podd.builtin_program = own_program()?;
-    podd.mtu = MTU;
+    podd.mtu = wires.mtu();
+    podd.offload = wires.offload();
     let network = Arc::new(NetdNetwork::new(netd.clone()));
     Podd::start(podd, component(api, "podd"), sandbox.clone(), network)
         .await

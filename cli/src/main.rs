@@ -14,12 +14,12 @@ mod error;
 mod home;
 mod lab;
 mod load;
-mod load;
 mod manifests;
 mod narrator;
 mod output;
 mod probe;
 mod terminal;
+mod wires;
 mod workstation;
 
 use std::process::ExitCode;
@@ -38,7 +38,6 @@ fn main() -> ExitCode {
         Some("__sandbox") => minisvc_sandbox::helper_main(),
         Some("__echo") => return minisvc_podd::builtin::echo_main(),
         Some("__pause") => return minisvc_podd::builtin::pause_main(),
-        Some("__load") => return load::load_main(),
         Some("__load") => return load::load_main(),
         Some("__resolve") => return workstation::resolve_main(),
         Some("__get") => return probe::get_main(),
@@ -82,7 +81,6 @@ async fn dispatch(command: &Command) -> Result<ExitCode, CliError> {
         Command::Up(args) => up::up(args).await,
         Command::Down(args) => up::down(args).await.map(done),
         Command::Status(args) => status::status(args).await.map(done),
-        Command::Flows(args) => flows::flows(args).await.map(done),
         Command::Flows(args) => flows::flows(args).await.map(done),
         Command::Shell(args) => inside::shell(args).await,
         Command::Exec(args) => inside::exec(args).await,

@@ -11,12 +11,12 @@ use std::thread::JoinHandle;
 
 use minisvc_translator::ServiceTable;
 
-use crate::device::PlainTun;
+use crate::device::Device;
 
 /// What takes a while to get rid of.
 pub(crate) enum Waste {
     /// A device.
-    Device(#[expect(dead_code, reason = "it is only dropped")] PlainTun),
+    Device(#[expect(dead_code, reason = "it is only dropped")] Device),
     /// A table that is no longer in use.
     Table(#[expect(dead_code, reason = "it is only dropped")] Arc<ServiceTable>),
 }
@@ -59,7 +59,7 @@ impl Closers {
     }
 
     /// Closes these devices and all that were brought before; returns when they are closed.
-    pub(crate) fn close_all(self, devices: impl Iterator<Item = PlainTun>) {
+    pub(crate) fn close_all(self, devices: impl Iterator<Item = Device>) {
         for device in devices {
             // Waits for room rather than closing in this thread: the others overlap their waits.
             if let Err(refused) = self.queue.send(Waste::Device(device)) {

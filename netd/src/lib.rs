@@ -48,13 +48,16 @@ pub struct Config {
     pub pod_cidrs: Vec<IpNet>,
     /// Most flows at once; at least 131,072 upstream (D-114).
     pub max_flows: usize,
+    /// Whether every [`Link::device`] was opened with segmentation offload, or none of them: packets pass between them
+    /// as they are.
+    pub offload: bool,
 }
 
 impl Config {
-    /// The ranges, with upstream's limit on flows.
+    /// The ranges, with upstream's limit on flows, for devices without offload.
     pub fn new(service_cidrs: Vec<IpNet>, pod_cidrs: Vec<IpNet>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { service_cidrs, pod_cidrs, max_flows: cores.saturating_mul(32_768).max(131_072) }
+        Self { service_cidrs, pod_cidrs, max_flows: cores.saturating_mul(32_768).max(131_072), offload: false }
     }
 }
 
@@ -63,7 +66,7 @@ impl Config {
 pub struct Link {
     /// A name for logs, such as `default/web-x2x4z`.
     pub name: String,
-    /// The TUN: non-blocking, without packet information.
+    /// The TUN: non-blocking, without packet information, with a 10-byte `virtio_net_hdr` exactly if [`Config::offload`].
     pub device: OwnedFd,
     /// The addresses that live behind it; nothing else may be sent from there.
     pub addresses: Vec<IpAddr>,
@@ -93,7 +96,7 @@ impl Netd {
         let limits = Limits { max_flows: config.max_flows, seed: unpredictable(), ..Limits::default() };
         let inputs = Inputs { service_cidrs: config.service_cidrs, pod_cidrs: config.pod_cidrs, ..Inputs::default() };
         let table = Arc::new(ArcSwap::from_pointee(ServiceTable::new()));
-        let (worker, mailbox) = Worker::new(Translator::new(limits), Arc::clone(&table))?;
+        let (worker, mailbox) = Worker::new(Translator::new(limits), Arc::clone(&table), config.offload)?;
         let publisher = Arc::new(Publisher::new(inputs, table, mailbox.clone()));
         publisher.update(|_| ());
         let thread = std::thread::Builder::new().name("netd".into()).spawn(move || worker.run())?;
@@ -255,8 +258,13 @@ mod tests {
     }
 
     fn netd() -> Netd {
+        start(false)
+    }
+
+    fn start(offload: bool) -> Netd {
         let net = |text: &str| text.parse().expect("a range");
-        Netd::start(Config::new(vec![net("10.96.0.0/16")], vec![net("10.244.0.0/16")])).expect("started")
+        let config = Config::new(vec![net("10.96.0.0/16")], vec![net("10.244.0.0/16")]);
+        Netd::start(Config { offload, ..config }).expect("started")
     }
 
     // D-002, D-039
@@ -298,5 +306,78 @@ mod tests {
         netd.shutdown();
         let mut rest = [0; 2048];
         while client.read(&mut rest).expect("closed, not timed out") > 0 {}
+    }
+
+    /// What comes out of a wire with offload: the header, and the packet after it.
+    fn next_frame(wire: &mut UnixStream) -> ([u8; 10], Vec<u8>) {
+        let mut storage = [0; 65_600];
+        let length = wire.read(&mut storage).expect("a packet before the deadline");
+        let (header, packet) = storage[..length].split_first_chunk::<10>().expect("a header");
+        (*header, packet.to_vec())
+    }
+
+    #[test]
+    fn a_packet_that_is_still_to_be_cut_passes_whole_and_with_its_header() {
+        let netd = start(true);
+        let ((mut client, _), (mut backend, _)) = (link(&netd, CLIENT), link(&netd, BACKEND));
+        publish_service(&netd);
+        let payload: Vec<u8> = (0..60_000u32).map(|n| n.to_be_bytes()[3]).collect();
+        let mut packet = udp((CLIENT, 4000), (VIP, 80), &payload);
+        // As the kernel leaves it: the sum of the pseudo-header, to be completed over what begins at byte 20.
+        let sum = |dst: Ipv4Addr| {
+            let words = [CLIENT, dst].map(Ipv4Addr::to_bits).map(|bits| (bits >> 16) + (bits & 0xffff));
+            let mut sum = words[0] + words[1] + 17 + 60_008;
+            while sum > 0xffff {
+                sum = (sum >> 16) + (sum & 0xffff);
+            }
+            u16::try_from(sum).expect("folded").to_be_bytes()
+        };
+        packet[26..28].copy_from_slice(&sum(VIP));
+        // Needs a checksum; UDP to be cut into pieces of 1400; 28 bytes of headers; the field is at 20 + 6.
+        let header = [1, 5, 28, 0, 0x78, 5, 20, 0, 6, 0];
+        client.write_all(&[&header[..], &packet].concat()).expect("sent");
+        let (arrived, packet) = next_frame(&mut backend);
+        assert_eq!(arrived, header);
+        assert_eq!((&packet[16..20], &packet[28..]), (&BACKEND.octets()[..], &payload[..]));
+        assert_eq!(packet[26..28], sum(BACKEND), "addresses count, ports do not");
+        netd.shutdown();
+    }
+
+    #[test]
+    fn an_answer_to_a_packet_that_is_still_to_be_cut_is_complete() {
+        let netd = start(true);
+        let (mut client, _) = link(&netd, CLIENT);
+        let packet = udp((CLIENT, 4000), (BACKEND, 80), &[7; 3000]);
+        client.write_all(&[&[1, 5, 28, 0, 0x78, 5, 20, 0, 6, 0][..], &packet].concat()).expect("sent");
+        let (header, error) = next_frame(&mut client);
+        assert_eq!(header, [0; 10]);
+        let packet = SlicedPacket::from_ip(&error).expect("well formed");
+        assert!(matches!(packet.transport, Some(etherparse::TransportSlice::Icmpv4(_))), "{packet:?}");
+        netd.shutdown();
+    }
+
+    #[test]
+    fn a_fragment_that_had_to_wait_comes_with_a_header_of_its_own() {
+        let netd = start(true);
+        let ((mut client, _), (mut backend, _)) = (link(&netd, CLIENT), link(&netd, BACKEND));
+        let whole = udp((CLIENT, 4000), (BACKEND, 80), &[7; 2000]);
+        let fragment = |body: &[u8], offset: u16, more: bool| {
+            let mut header = etherparse::Ipv4Header::from_slice(&whole).expect("IPv4").0;
+            header.set_payload_len(body.len()).expect("it fits");
+            (header.identification, header.dont_fragment, header.more_fragments) = (9, false, more);
+            header.fragment_offset = etherparse::IpFragOffset::try_new(offset / 8).expect("it fits");
+            header.header_checksum = header.calc_header_checksum();
+            [&[0; 10][..], &header.to_bytes(), body].concat()
+        };
+        let (first, rest) = whole[20..].split_at(1200);
+        client.write_all(&fragment(rest, 1200, false)).expect("sent");
+        client.write_all(&fragment(first, 0, true)).expect("sent");
+        let mut arrived = [next_frame(&mut backend), next_frame(&mut backend)].map(|(header, packet)| {
+            assert_eq!(header, [0; 10]);
+            packet.len() - 20
+        });
+        arrived.sort_unstable();
+        assert_eq!(arrived, [808, 1200]);
+        netd.shutdown();
     }
 }

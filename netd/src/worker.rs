@@ -10,12 +10,12 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use minisvc_translator::{Counters, FlowRecord, PortId, ServiceTable, Translator, Verdict};
+use minisvc_translator::{Counters, FlowRecord, PacketBuf, PortId, ServiceTable, Translator, Verdict};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::closers::{Closers, Waste};
-use crate::device::{Device, MAX_PACKET, PlainTun};
+use crate::device::{Device, Frame};
 
 /// Packets taken from one device before the others get their turn.
 const BATCH: usize = 64;
@@ -105,17 +105,23 @@ pub(crate) struct Worker {
     table: Arc<ArcSwap<ServiceTable>>,
     installed: Arc<ServiceTable>,
     translator: Translator,
-    devices: HashMap<PortId, PlainTun>,
+    devices: HashMap<PortId, Device>,
+    /// Whether all devices were opened with offload, or none.
+    offload: bool,
     closers: Closers,
     stats: Stats,
 }
 
 impl Worker {
-    /// Makes a worker that takes its tables from `table`.
+    /// Makes a worker that takes its tables from `table`, for devices that were opened with offload or not.
     ///
     /// # Errors
     /// When the kernel refuses an epoll or event descriptor.
-    pub(crate) fn new(translator: Translator, table: Arc<ArcSwap<ServiceTable>>) -> io::Result<(Self, Mailbox)> {
+    pub(crate) fn new(
+        translator: Translator,
+        table: Arc<ArcSwap<ServiceTable>>,
+        offload: bool,
+    ) -> io::Result<(Self, Mailbox)> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         epoll.add(&*bell, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
@@ -129,6 +135,7 @@ impl Worker {
             table,
             translator,
             devices: HashMap::new(),
+            offload,
             closers: Closers::start()?,
             stats: Stats::default(),
         };
@@ -137,7 +144,7 @@ impl Worker {
 
     /// Moves packets until [`Command::Stop`].
     pub(crate) fn run(mut self) {
-        let mut storage = vec![0; MAX_PACKET];
+        let mut frame = Frame::new();
         let mut events = [EpollEvent::empty(); MAX_READY];
         let first = Arc::clone(&self.installed);
         self.translator.install(first, Instant::now());
@@ -158,7 +165,7 @@ impl Worker {
             self.take_table(now);
             for event in events.iter().take(ready).filter(|event| event.data() != WAKE) {
                 if let Ok(port) = u32::try_from(event.data()) {
-                    self.serve(PortId(port), &mut storage, now);
+                    self.serve(PortId(port), &mut frame, now);
                 }
             }
             self.translator.handle_timeout(now);
@@ -202,7 +209,7 @@ impl Worker {
     }
 
     fn attach(&mut self, port: PortId, fd: OwnedFd) {
-        let device = PlainTun::new(fd);
+        let device = Device::new(fd, self.offload);
         let interest = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(port.0));
         match self.epoll.add(device.as_fd(), interest) {
             Ok(()) => {
@@ -232,11 +239,11 @@ impl Worker {
         }
     }
 
-    fn serve(&mut self, port: PortId, storage: &mut [u8], now: Instant) {
+    fn serve(&mut self, port: PortId, frame: &mut Frame, now: Instant) {
         for _ in 0..BATCH {
             let Some(device) = self.devices.get(&port) else { return };
-            let mut packet = match device.receive(storage) {
-                Ok(Some(packet)) => packet,
+            let received = match device.receive(frame) {
+                Ok(Some(received)) => received,
                 Ok(None) => return,
                 Err(error) => {
                     tracing::debug!(port = port.0, %error, "a device is gone");
@@ -245,25 +252,34 @@ impl Worker {
                     return;
                 }
             };
-            let target = match self.translator.handle(port, &mut packet, now) {
+            let mut packet = PacketBuf::new(frame.packet_mut(), received.len, received.checksum);
+            let verdict = self.translator.handle(port, &mut packet, now);
+            let len = packet.len();
+            let target = match verdict {
                 Verdict::Forward(target) => target,
-                Verdict::Reply => port,
+                Verdict::Reply => {
+                    frame.clear_header();
+                    port
+                }
                 Verdict::Held | Verdict::Drop(_) => continue,
             };
-            write(&self.devices, &mut self.stats, target, packet.bytes());
+            let sent = self.devices.get(&target).map(|device| device.send(frame, len));
+            note(&mut self.stats, sent);
         }
     }
 
     /// Writes what the translator made by itself: held fragments, resets of flows whose end is gone.
     fn flush(&mut self) {
         while let Some((port, packet)) = self.translator.poll_transmit() {
-            write(&self.devices, &mut self.stats, port, &packet);
+            let sent = self.devices.get(&port).map(|device| device.send_own(&packet));
+            note(&mut self.stats, sent);
         }
     }
 }
 
-fn write(devices: &HashMap<PortId, PlainTun>, stats: &mut Stats, port: PortId, packet: &[u8]) {
-    match devices.get(&port).map(|device| device.send(packet)) {
+/// Counts a packet that was lost on its way out.
+fn note(stats: &mut Stats, sent: Option<io::Result<bool>>) {
+    match sent {
         Some(Ok(true)) => {}
         Some(Ok(false)) => stats.receiver_full += 1,
         // A broken device says so again when it is read, and is let go there.

@@ -3,38 +3,35 @@
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use minisvc_translator::{Checksum, PacketBuf};
+use minisvc_translator::Checksum;
 
-use super::{Device, is_temporary, read_packet};
+use super::{Frame, HEADROOM, Received, read_once, written};
 
-/// A TUN device that was opened non-blocking and without packet information.
+/// A TUN device that was opened non-blocking, without packet information and without offload.
 #[derive(Debug)]
 pub(crate) struct PlainTun {
     fd: OwnedFd,
 }
 
 impl PlainTun {
-    /// Takes over an open TUN.
-    pub(crate) fn new(fd: OwnedFd) -> Self {
+    pub(super) fn new(fd: OwnedFd) -> Self {
         Self { fd }
     }
-}
 
-impl Device for PlainTun {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
-    fn receive<'a>(&self, storage: &'a mut [u8]) -> io::Result<Option<PacketBuf<'a>>> {
-        let length = read_packet(&self.fd, storage)?;
-        Ok(length.map(|length| PacketBuf::new(storage, length, Checksum::Full)))
+    pub(super) fn receive(&self, frame: &mut Frame) -> io::Result<Option<Received>> {
+        let length = read_once(&self.fd, frame.packet_mut())?;
+        Ok(length.map(|len| Received { len, checksum: Checksum::Full }))
     }
 
-    fn send(&self, packet: &[u8]) -> io::Result<bool> {
-        match nix::unistd::write(&self.fd, packet) {
-            Ok(_) => Ok(true),
-            Err(error) if is_temporary(error) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+    pub(super) fn send(&self, frame: &Frame, len: usize) -> io::Result<bool> {
+        self.send_own(frame.bytes.get(HEADROOM..HEADROOM + len).unwrap_or_default())
+    }
+
+    pub(super) fn send_own(&self, packet: &[u8]) -> io::Result<bool> {
+        written(nix::unistd::write(&self.fd, packet))
     }
 }
