@@ -68,9 +68,9 @@ pub use flow::{FlowRecord, FlowState};
 pub use limits::{Limits, Timeouts};
 pub use packet::{Checksum, PacketBuf};
 pub use table::{
-    Endpoint, Frontend, FrontendKind, Hints, Node, NodeId, Policies, PortId, Role, Route, ServicePort, ServicePortId,
-    ServiceTable, Target, TrafficPolicy,
+    Endpoint, Frontend, FrontendKind, Hints, Node, NodeId, Policies, PortId, Relay, Role, Route, ServicePort,
+    ServicePortId, ServiceTable, Target, TrafficPolicy,
 };
-pub use translator::Translator;
+pub use translator::{Dial, DialAnswer, Translator};
 pub use tuple::{Protocol, Tuple};
 pub use verdict::{DropReason, Verdict};

@@ -17,6 +17,10 @@ pub struct Limits {
     pub max_affinities: usize,
     /// Most packets of our own waiting for `poll_transmit`; further ones are dropped.
     pub max_pending: usize,
+    /// Most flows to the outside that wait for the relay; further ones are dropped, and tried again by their clients.
+    pub max_dials: usize,
+    /// Most packets held for each of them; further ones are dropped.
+    pub max_held_per_dial: usize,
     /// ICMP errors per second over all clients, as Linux' `icmp_msgs_per_sec`. Refusals of TCP are not limited (D-038).
     pub icmp_per_second: u32,
     /// ICMP errors that may be sent at once.
@@ -36,6 +40,8 @@ impl Default for Limits {
             max_held_bytes: 1 << 20,
             max_affinities: 65_536,
             max_pending: 4096,
+            max_dials: 4096,
+            max_held_per_dial: 8,
             icmp_per_second: 1000,
             icmp_burst: 200,
             timeouts: Timeouts::default(),

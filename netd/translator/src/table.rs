@@ -1,7 +1,7 @@
 //! What the lab looks like to a packet: an immutable table, built elsewhere and swapped in whole.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +45,19 @@ pub enum Role {
     Workstation,
     /// Where the API and DNS listen.
     ControlPlane,
+    /// Where flows to the outside are taken over.
+    Relay,
+}
+
+/// Where flows to the outside are taken over: a place in the lab that listens for them and passes them on.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    /// Its port.
+    pub port: PortId,
+    /// Its own addresses, at most one of each family. They stand for the machine that the lab runs on.
+    pub addresses: Vec<IpAddr>,
+    /// The TCP and UDP port it listens on.
+    pub listen: u16,
 }
 
 impl Role {
@@ -52,7 +65,7 @@ impl Role {
     pub fn node(self) -> Option<NodeId> {
         match self {
             Self::Pod { node } | Self::Node { node } => Some(node),
-            Self::Workstation | Self::ControlPlane => None,
+            Self::Workstation | Self::ControlPlane | Self::Relay => None,
         }
     }
 }
@@ -295,6 +308,8 @@ pub struct ServiceTable {
     nodes: Vec<Node>,
     routes: HashMap<IpAddr, Route>,
     outside: Option<PortId>,
+    relay: Option<Relay>,
+    own_cidrs: Vec<IpNet>,
     service_cidrs: Vec<IpNet>,
     pod_cidrs: Vec<IpNet>,
     service_addresses: HashSet<IpAddr>,
@@ -322,6 +337,17 @@ impl ServiceTable {
     /// Sends what nobody in the lab owns to this port. Without one such packets are refused.
     pub fn set_outside(&mut self, port: PortId) {
         self.outside = Some(port);
+    }
+
+    /// Has flows to the outside, and to the relay's own addresses, taken over by the relay. Its addresses must be routed to its
+    /// port too.
+    pub fn set_relay(&mut self, relay: Relay) {
+        self.relay = Some(relay);
+    }
+
+    /// Adds a range of the lab's own: what nobody has in it is nowhere, not outside.
+    pub fn add_own_cidr(&mut self, cidr: IpNet) {
+        self.own_cidrs.push(cidr);
     }
 
     /// Adds a range that service addresses come from.
@@ -402,7 +428,15 @@ impl ServiceTable {
 
     fn in_lab_range(&self, addr: IpAddr) -> bool {
         self.service_addresses.contains(&addr)
-            || self.service_cidrs.iter().chain(&self.pod_cidrs).any(|cidr| cidr.contains(&addr))
+            || self.service_cidrs.iter().chain(&self.pod_cidrs).chain(&self.own_cidrs).any(|cidr| cidr.contains(&addr))
+    }
+
+    /// The relay's port and listener, if packets to this address are for it.
+    pub(crate) fn relay_to(&self, addr: IpAddr) -> Option<(PortId, SocketAddr)> {
+        let relay = self.relay.as_ref()?;
+        let own = relay.addresses.iter().copied().find(|own| own.is_ipv4() == addr.is_ipv4())?;
+        let is_beyond = own == addr || matches!(self.destination(addr), Destination::Outside(_));
+        is_beyond.then_some((relay.port, SocketAddr::new(own, relay.listen)))
     }
 
     /// What an address is to a packet that matched no frontend.
@@ -414,7 +448,7 @@ impl ServiceTable {
             Destination::Service
         } else if self.service_cidrs.iter().any(|cidr| cidr.contains(&addr)) {
             Destination::ServiceRange
-        } else if self.pod_cidrs.iter().any(|cidr| cidr.contains(&addr)) {
+        } else if self.pod_cidrs.iter().chain(&self.own_cidrs).any(|cidr| cidr.contains(&addr)) {
             Destination::PodRange
         } else {
             Destination::Outside(self.outside)

@@ -61,6 +61,8 @@ drop_reasons! {
     IcmpLimit = "icmp_limit",
     /// The flow table is full and nothing in it may be evicted (D-114).
     FlowLimit = "flow_limit",
+    /// Too many flows to the outside wait for the relay.
+    RelayLimit = "relay_limit",
     /// Every source port that was tried is taken (D-119).
     NoFreePort = "no_free_port",
     /// Too many fragments that overtook their first one.

@@ -55,6 +55,8 @@ pub(crate) struct Flow {
     pub(crate) ports: Both<PortId>,
     /// The Service port it was sent to; none for a direct flow.
     pub(crate) service: Option<Arc<ServicePortId>>,
+    /// Where the relay passes it on to, for a flow to the outside.
+    pub(crate) beyond: Option<SocketAddr>,
     pub(crate) state: FlowState,
     /// The side whose FIN came first.
     closer: Option<Direction>,
@@ -89,6 +91,7 @@ impl Flow {
             tuples: Both { original, reply },
             ports,
             service,
+            beyond: None,
             state,
             closer: None,
             created: now,
@@ -97,6 +100,11 @@ impl Flow {
             packets: Both::default(),
             bytes: Both::default(),
         }
+    }
+
+    /// The end that the client talks to, be it in the lab or outside.
+    pub(crate) fn endpoint(&self) -> SocketAddr {
+        self.beyond.unwrap_or(self.tuples.reply.source())
     }
 
     /// The tuple of packets as they leave the translator.
@@ -157,7 +165,7 @@ impl From<&Flow> for FlowRecord {
         Self {
             original: flow.tuples.original,
             reply: flow.tuples.reply,
-            endpoint: flow.tuples.reply.source(),
+            endpoint: flow.endpoint(),
             service: flow.service.clone(),
             source_changed: flow.tuples.original.src != flow.tuples.reply.dst,
             ports: (flow.ports.original, flow.ports.reply),
@@ -290,6 +298,13 @@ impl FlowTable {
             } else if !self.weak.contains(slot) {
                 self.weak.push_back(WEAK, slot);
             }
+        }
+    }
+
+    /// Lets a flow that was waited for begin.
+    pub(crate) fn begin(&mut self, slot: Slot, state: FlowState) {
+        if let Some(Some(flow)) = self.flows.get_mut(slot as usize) {
+            flow.state = state;
         }
     }
 

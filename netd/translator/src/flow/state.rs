@@ -27,6 +27,9 @@ impl Direction {
 /// The state of a flow, seen from the middle (RFC 9293 3.3.2 sees it from the ends).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlowState {
+    /// To the outside: the relay has been asked to open the other half, and the first packet waits for it. Next: `SynSent`,
+    /// `Unreplied`, or the end.
+    Dialing,
     /// TCP: a SYN came. Next: `SynReceived`, `Closed`.
     SynSent,
     /// TCP: the SYN was answered. Next: `Established`, `FinWait`, `Closed`.
@@ -69,7 +72,7 @@ impl FlowState {
     pub(crate) fn timeout(self, timeouts: &Timeouts) -> Duration {
         match self {
             // A connection that is adopted must show that both sides know it before it counts as established.
-            Self::SynSent | Self::Adopted => timeouts.syn_sent,
+            Self::Dialing | Self::SynSent | Self::Adopted => timeouts.syn_sent,
             Self::SynReceived => timeouts.syn_received,
             Self::Established => timeouts.established,
             Self::FinWait => timeouts.fin_wait,
@@ -85,7 +88,7 @@ impl FlowState {
     /// The state after a TCP segment. `closer` is the side whose FIN came first, and is set here.
     #[must_use]
     pub(crate) fn after_segment(self, closer: &mut Option<Direction>, from: Direction, flags: u8) -> Self {
-        if flags & RST != 0 {
+        if flags & RST != 0 && self != Self::Dialing {
             return Self::Closed;
         }
         let fin = flags & FIN != 0;
@@ -111,6 +114,7 @@ impl FlowState {
     #[must_use]
     pub(crate) fn after_datagram(self, from: Direction, age: Duration, timeouts: &Timeouts) -> Self {
         match (self, from) {
+            (Self::Dialing, _) => Self::Dialing,
             (Self::Unreplied, Direction::Original) => Self::Unreplied,
             _ if self == Self::Stream || age > timeouts.udp_stream_after => Self::Stream,
             _ => Self::Replied,
@@ -120,6 +124,7 @@ impl FlowState {
     /// A name for people.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Dialing => "DIALING",
             Self::SynSent => "SYN-SENT",
             Self::SynReceived => "SYN-RECEIVED",
             Self::Adopted => "ADOPTED",

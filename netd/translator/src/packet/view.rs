@@ -97,6 +97,11 @@ impl<'a> Packet<'a> {
         self.transport
     }
 
+    /// How much of the transport checksum is there.
+    pub(crate) fn checksum(&self) -> Checksum {
+        self.checksum
+    }
+
     /// The protocol number in the IP header.
     pub fn protocol(&self) -> u8 {
         byte_at(self.bytes, PROTOCOL)

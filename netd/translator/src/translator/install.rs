@@ -92,8 +92,8 @@ fn is_stale(table: &ServiceTable, flow: &Flow) -> bool {
     let frontend = Frontend { addr: asked.dst, protocol: asked.protocol, port: asked.dst_port };
     let target = table.frontend(&frontend);
     if flow.service.is_some() {
-        let endpoint = flow.tuples.reply;
-        target.is_none_or(|target| !target.service.is_serving(endpoint.src, endpoint.src_port))
+        let endpoint = flow.endpoint();
+        target.is_none_or(|target| !target.service.is_serving(endpoint.ip(), endpoint.port()))
     } else {
         // D-084: it began when there was no such Service, and would never get to it.
         target.is_some_and(|target| !target.service.cluster_set().is_empty())

@@ -4,6 +4,7 @@ mod direct;
 mod fragmented;
 mod icmp;
 mod install;
+mod relay;
 mod service;
 
 use std::collections::VecDeque;
@@ -23,6 +24,8 @@ use crate::table::{Destination, Frontend, PortId, ServiceTable};
 use crate::tuple::{Protocol, Tuple};
 use crate::verdict::{DropReason, Verdict};
 use icmp::IcmpLimit;
+use relay::Dials;
+pub use relay::{Dial, DialAnswer};
 
 /// How many severed flows are remembered: enough for every connection of a busy pod that is killed.
 const MAX_SEVERED: usize = 1024;
@@ -44,6 +47,7 @@ pub struct Translator {
     affinities: Affinities,
     icmp_limit: IcmpLimit,
     random: Random,
+    dials: Dials,
     pending: VecDeque<(PortId, Vec<u8>)>,
     max_pending: usize,
     counters: Counters,
@@ -81,6 +85,7 @@ impl Translator {
             affinities: Affinities::new(limits.max_affinities),
             icmp_limit: IcmpLimit::new(limits.icmp_per_second, limits.icmp_burst),
             random,
+            dials: Dials::new(limits.max_dials, limits.max_held_per_dial),
             pending: VecDeque::new(),
             max_pending: limits.max_pending,
             counters: Counters::default(),
@@ -203,6 +208,10 @@ impl Translator {
         if packet.ttl() <= 1 {
             return Some(Outcome::Error(ErrorKind::TimeExceeded));
         }
+        if flow.state == FlowState::Dialing {
+            let flow = flow.tuples.reply;
+            return Some(self.wait_too(&flow, packet));
+        }
         // D-118: a connection is over, and its addresses are used for another.
         if flow.state.is_over() && packet.tcp_flags() & (SYN | ACK | RST) == SYN {
             self.flows.remove(slot);
@@ -224,6 +233,9 @@ impl Translator {
         if let Some(target) = table.frontend(&frontend) {
             return self.open_to_service(from, packet, tuple, target, now);
         }
+        if let Some((port, listener)) = table.relay_to(tuple.dst) {
+            return self.open_relayed(from, port, listener, packet, tuple, now);
+        }
         match table.destination(tuple.dst) {
             Destination::Owned(route) => self.open_direct(from, route.port, packet, tuple, now),
             Destination::Outside(Some(port)) => self.open_direct(from, port, packet, tuple, now),
@@ -238,7 +250,10 @@ impl Translator {
 
     /// A packet without ports: passed on to whoever has the address, never translated (D-111).
     fn pass(&mut self, packet: &mut Packet<'_>) -> Outcome {
-        let port = match self.table.destination(packet.dst().into()) {
+        let destination = packet.dst().into();
+        let port = match self.table.destination(destination) {
+            // Only TCP and UDP can be passed on without privileges on the machine.
+            _ if self.table.relay_to(destination).is_some() => return Outcome::Error(ErrorKind::NetUnreachable),
             Destination::Owned(route) => route.port,
             Destination::Outside(Some(port)) => port,
             // D-104: nobody answers a ping to a Service.

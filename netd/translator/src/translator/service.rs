@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{
-    Both, Destination, DropReason, ErrorKind, Flow, Outcome, Packet, PortId, Translator, Tuple, first_state,
+    Both, Destination, DropReason, ErrorKind, Flow, FlowState, Outcome, Packet, PortId, Translator, Tuple, first_state,
     is_mid_stream, refuse, sighting,
 };
 use crate::table::{Endpoint, FrontendKind, NodeId, Role, ServicePort, Target, TrafficPolicy};
@@ -46,17 +46,20 @@ impl Translator {
         if endpoint.addr.is_ipv4() != tuple.dst.is_ipv4() {
             return Outcome::Error(ErrorKind::HostUnreachable);
         }
-        let port = match self.table.destination(endpoint.addr) {
-            Destination::Owned(route) => route.port,
-            Destination::Outside(Some(port)) => port,
+        let address = SocketAddr::new(endpoint.addr, endpoint.port);
+        let relayed = self.table.relay_to(endpoint.addr);
+        let (port, inner) = match (relayed, self.table.destination(endpoint.addr)) {
+            (Some((port, listener)), _) => (port, listener),
+            (None, Destination::Owned(route)) => (route.port, address),
+            (None, Destination::Outside(Some(port))) => (port, address),
             // D-023: no second choice. The endpoint's pod has gone, but its endpoint has not yet.
             _ => return Outcome::Error(ErrorKind::HostUnreachable),
         };
         let source = self.changed_source(&tuple, target, entry, endpoint);
         let template = Tuple {
             protocol: tuple.protocol,
-            src: endpoint.addr,
-            src_port: endpoint.port,
+            src: inner.ip(),
+            src_port: inner.port(),
             dst: source.unwrap_or(tuple.src),
             dst_port: tuple.src_port,
         };
@@ -66,12 +69,19 @@ impl Translator {
         };
         let ports = Both { original: from, reply: port };
         let service = Some(Arc::clone(target.service.id()));
-        let flow = Flow::new(tuple, reply, ports, service, first_state(packet), now);
+        let mut flow = Flow::new(tuple, reply, ports, service, first_state(packet), now);
+        if relayed.is_some() {
+            flow.beyond = Some(address);
+            flow.state = FlowState::Dialing;
+        }
         if self.flows.insert(flow, sighting(packet), now).is_err() {
             return Outcome::Drop(DropReason::FlowLimit);
         }
         self.counters.flows_created += 1;
         self.remember(&tuple, &target.service, endpoint, now);
+        if relayed.is_some() {
+            return self.dial(reply, address, packet);
+        }
         packet.rewrite(&reply.reversed());
         packet.decrement_ttl();
         Outcome::Forward(port)

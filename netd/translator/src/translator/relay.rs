@@ -1,0 +1,179 @@
+//! Flows to the outside: taken over by a relay in the lab, which opens the other half with an ordinary socket.
+//!
+//! The first packet waits until the relay has said whether there is another half: so a refusal outside is a refusal
+//! here, and not a connection that is accepted and reset.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::{
+    Both, DropReason, ErrorKind, Flow, FlowState, Outcome, Packet, PortId, Protocol, Translator, Transport, Tuple,
+    first_state, is_mid_stream, sighting,
+};
+use crate::packet::{Checksum, checksum};
+
+/// Offsets of the checksum within the transport headers (RFC 9293 3.1, RFC 768).
+const TCP_CHECKSUM: usize = 16;
+const UDP_CHECKSUM: usize = 6;
+
+/// A flow that waits for the relay to open its other half. Each must be answered once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// What the relay's packets to the client will look like.
+    pub flow: Tuple,
+    /// Where the client wants to go.
+    pub destination: SocketAddr,
+}
+
+impl Dial {
+    /// The client as the relay will see it. No two flows of one protocol have the same.
+    pub fn client(&self) -> SocketAddr {
+        SocketAddr::new(self.flow.dst, self.flow.dst_port)
+    }
+}
+
+/// What has come of a [`Dial`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialAnswer {
+    /// The other half is open.
+    Open,
+    /// The destination refuses.
+    Refused,
+    /// There is no way to the destination.
+    Unreachable,
+    /// Nothing can be said: the client will try again, or give up by itself.
+    Silent,
+}
+
+/// The flows that wait, with what they have sent meanwhile.
+#[derive(Debug)]
+pub(super) struct Dials {
+    /// By the relay's answers; the packets are as they came, with complete checksums.
+    waiting: HashMap<Tuple, Vec<Vec<u8>>>,
+    /// Those that nobody has asked for yet.
+    fresh: VecDeque<Dial>,
+    limit: usize,
+    held_limit: usize,
+}
+
+impl Dials {
+    pub(super) fn new(limit: usize, held_limit: usize) -> Self {
+        Self { waiting: HashMap::new(), fresh: VecDeque::new(), limit, held_limit }
+    }
+}
+
+impl Translator {
+    /// The next flow for the relay to open.
+    pub fn poll_dial(&mut self) -> Option<Dial> {
+        self.dials.fresh.pop_front()
+    }
+
+    /// Takes the answer to a dial: lets the flow begin, or refuses it.
+    pub fn answer(&mut self, dial: &Dial, answer: DialAnswer, now: Instant) {
+        let held = self.dials.waiting.remove(&dial.flow).unwrap_or_default();
+        // The flow may have been evicted or severed meanwhile.
+        let Some((slot, _)) = self.flows.find(&dial.flow, now) else { return };
+        let Some(flow) = self.flows.get(slot).filter(|flow| flow.state == FlowState::Dialing) else { return };
+        let (outgoing, ports) = (dial.flow.reversed(), flow.ports);
+        if answer == DialAnswer::Open {
+            let state = if dial.flow.protocol == Protocol::Tcp { FlowState::SynSent } else { FlowState::Unreplied };
+            self.flows.begin(slot, state);
+            for mut bytes in held {
+                let Ok(mut packet) = Packet::parse(&mut bytes, Checksum::Full) else { continue };
+                packet.rewrite(&outgoing);
+                packet.decrement_ttl();
+                self.queue(ports.reply, bytes);
+            }
+            return;
+        }
+        self.flows.remove(slot);
+        let Some(mut first) = held.into_iter().next() else { return };
+        let Ok(packet) = Packet::parse(&mut first, Checksum::Full) else { return };
+        let built = match answer {
+            DialAnswer::Open | DialAnswer::Silent => return,
+            DialAnswer::Refused if packet.transport() == Transport::Tcp => self.build_reset(&packet),
+            DialAnswer::Refused => self.build_error(&packet, ErrorKind::PortUnreachable, now),
+            DialAnswer::Unreachable => self.build_error(&packet, ErrorKind::HostUnreachable, now),
+        };
+        if built.is_ok() {
+            let answer = self.scratch.clone();
+            self.queue(ports.original, answer);
+        }
+    }
+
+    /// The first packet of a flow to the outside that is not to a Service.
+    pub(super) fn open_relayed(
+        &mut self,
+        from: PortId,
+        relay: PortId,
+        listener: SocketAddr,
+        packet: &mut Packet<'_>,
+        tuple: Tuple,
+        now: Instant,
+    ) -> Outcome {
+        // A connection that the relay does not know is no more.
+        if is_mid_stream(packet) {
+            return Outcome::Reset;
+        }
+        let (src, src_port) = (listener.ip(), listener.port());
+        let template = Tuple { protocol: tuple.protocol, src, src_port, dst: tuple.src, dst_port: tuple.src_port };
+        let Some(reply) = self.reserve(&tuple, template, Some(tuple.src_port), now) else {
+            return Outcome::Drop(DropReason::NoFreePort);
+        };
+        let destination = SocketAddr::new(tuple.dst, tuple.dst_port);
+        let mut flow = Flow::new(tuple, reply, Both { original: from, reply: relay }, None, first_state(packet), now);
+        flow.beyond = Some(destination);
+        flow.state = FlowState::Dialing;
+        if self.flows.insert(flow, sighting(packet), now).is_err() {
+            return Outcome::Drop(DropReason::FlowLimit);
+        }
+        self.counters.flows_created += 1;
+        self.dial(reply, destination, packet)
+    }
+
+    /// Asks the relay to open the other half of a flow that is in the table, and has its packet wait.
+    pub(super) fn dial(&mut self, flow: Tuple, destination: SocketAddr, packet: &Packet<'_>) -> Outcome {
+        if self.dials.waiting.len() >= self.dials.limit {
+            return Outcome::Drop(DropReason::RelayLimit);
+        }
+        self.dials.waiting.insert(flow, vec![whole(packet)]);
+        self.dials.fresh.push_back(Dial { flow, destination });
+        Outcome::Held
+    }
+
+    /// A further packet of a flow that waits.
+    pub(super) fn wait_too(&mut self, flow: &Tuple, packet: &Packet<'_>) -> Outcome {
+        let limit = self.dials.held_limit;
+        match self.dials.waiting.get_mut(flow) {
+            // Before a connection is open there is only its SYN, again and again.
+            Some(held) if packet.transport() == Transport::Udp && held.len() < limit => {
+                held.push(whole(packet));
+                Outcome::Held
+            }
+            _ => Outcome::Drop(DropReason::RelayLimit),
+        }
+    }
+}
+
+/// A copy of a packet with a complete checksum.
+fn whole(packet: &Packet<'_>) -> Vec<u8> {
+    let mut bytes = packet.bytes().to_vec();
+    if packet.checksum() == Checksum::Full {
+        return bytes;
+    }
+    let field = match packet.transport() {
+        Transport::Tcp => TCP_CHECKSUM,
+        _ => UDP_CHECKSUM,
+    };
+    let body = bytes.get_mut(packet.header_len()..).unwrap_or_default();
+    // The field holds the pseudo-header's share of the sum (see `Checksum::Partial`).
+    let total = match (checksum(body), packet.transport()) {
+        (0, Transport::Udp) => 0xffff,
+        (total, _) => total,
+    };
+    if let Some(place) = body.get_mut(field..field + 2) {
+        place.copy_from_slice(&total.to_be_bytes());
+    }
+    bytes
+}
