@@ -22,6 +22,8 @@ mod lab;
 mod model;
 #[path = "translator/properties.rs"]
 mod properties;
+#[path = "translator/relay.rs"]
+mod relay;
 #[path = "translator/topology.rs"]
 mod topology;
 #[path = "translator/updates.rs"]

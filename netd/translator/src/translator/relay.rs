@@ -61,6 +61,11 @@ impl Dials {
     pub(super) fn new(limit: usize, held_limit: usize) -> Self {
         Self { waiting: HashMap::new(), fresh: VecDeque::new(), limit, held_limit }
     }
+
+    /// Whether no further flow may wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= self.limit
+    }
 }
 
 impl Translator {
@@ -116,6 +121,9 @@ impl Translator {
         if is_mid_stream(packet) {
             return Outcome::Reset;
         }
+        if self.dials.is_full() {
+            return Outcome::Drop(DropReason::RelayLimit);
+        }
         let (src, src_port) = (listener.ip(), listener.port());
         let template = Tuple { protocol: tuple.protocol, src, src_port, dst: tuple.src, dst_port: tuple.src_port };
         let Some(reply) = self.reserve(&tuple, template, Some(tuple.src_port), now) else {
@@ -132,11 +140,9 @@ impl Translator {
         self.dial(reply, destination, packet)
     }
 
-    /// Asks the relay to open the other half of a flow that is in the table, and has its packet wait.
+    /// Asks the relay to open the other half of a flow that is in the table, and has its packet wait, for which the caller has
+    /// found that there is room.
     pub(super) fn dial(&mut self, flow: Tuple, destination: SocketAddr, packet: &Packet<'_>) -> Outcome {
-        if self.dials.waiting.len() >= self.dials.limit {
-            return Outcome::Drop(DropReason::RelayLimit);
-        }
         self.dials.waiting.insert(flow, vec![whole(packet)]);
         self.dials.fresh.push_back(Dial { flow, destination });
         Outcome::Held

@@ -55,6 +55,9 @@ impl Translator {
             // D-023: no second choice. The endpoint's pod has gone, but its endpoint has not yet.
             _ => return Outcome::Error(ErrorKind::HostUnreachable),
         };
+        if relayed.is_some() && self.dials.is_full() {
+            return Outcome::Drop(DropReason::RelayLimit);
+        }
         let source = self.changed_source(&tuple, target, entry, endpoint);
         let template = Tuple {
             protocol: tuple.protocol,

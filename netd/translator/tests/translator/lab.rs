@@ -13,13 +13,16 @@ use etherparse::{
 };
 use minisvc_translator::{
     Checksum, Counters, Endpoint, FlowRecord, Frontend, FrontendKind, Hints, Limits, Node, NodeId, PacketBuf, Policies,
-    PortId, Protocol, Role, Route, ServicePort, ServicePortId, ServiceTable, Translator, Verdict,
+    PortId, Protocol, Relay, Role, Route, ServicePort, ServicePortId, ServiceTable, Translator, Verdict,
 };
 
 pub(crate) const VIP: &str = "10.96.0.50:80";
 pub(crate) const NODE_1: Ipv4Addr = Ipv4Addr::new(10, 95, 0, 11);
 pub(crate) const NODE_2: Ipv4Addr = Ipv4Addr::new(10, 95, 0, 12);
 pub(crate) const WORKSTATION: Ipv4Addr = Ipv4Addr::new(10, 95, 0, 1);
+/// Where flows to the outside are taken over.
+pub(crate) const RELAY: Ipv4Addr = Ipv4Addr::new(10, 95, 0, 254);
+pub(crate) const RELAY_PORT: PortId = PortId(254);
 /// Pods of node 1.
 pub(crate) const A1: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 10);
 pub(crate) const B1: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 11);
@@ -294,6 +297,8 @@ pub(crate) struct Lab {
     pub(crate) hosts: BTreeMap<Ipv4Addr, (u32, Option<usize>)>,
     pub(crate) services: Vec<Svc>,
     pub(crate) outside: Option<PortId>,
+    /// Whether flows to the outside are taken over at [`RELAY`].
+    pub(crate) relay: bool,
 }
 
 impl Lab {
@@ -315,7 +320,7 @@ impl Lab {
         ]);
         let translator = Translator::new(limits);
         let services = services.to_vec();
-        let mut lab = Self { translator, now: Instant::now(), hosts, services, outside: None };
+        let mut lab = Self { translator, now: Instant::now(), hosts, services, outside: None, relay: false };
         lab.install();
         lab
     }
@@ -349,6 +354,11 @@ impl Lab {
         table.add_pod_cidr("10.244.0.0/16".parse().unwrap());
         if let Some(port) = self.outside {
             table.set_outside(port);
+        }
+        if self.relay {
+            table.add_own_cidr("10.95.0.0/16".parse().unwrap());
+            table.add_route(RELAY.into(), Route { port: RELAY_PORT, role: Role::Relay });
+            table.set_relay(Relay { port: RELAY_PORT, addresses: vec![RELAY.into()], listen: 1 });
         }
         for service in &self.services {
             let port = Arc::new(self.service_port(service, &nodes));
