@@ -92,7 +92,7 @@ async fn names_are_generated() {
     assert!(first.starts_with("web-") && first.len() == 9, "{first}");
 }
 
-// A-050, S-037
+//
 #[tokio::test]
 async fn a_name_is_given_once() {
     let (_server, client) = client().await;
@@ -286,7 +286,7 @@ async fn unknown_fields_are_refused_warned_about_or_ignored() {
     }
 }
 
-// S-034
+//
 #[tokio::test]
 async fn an_illegal_name_is_invalid() {
     let server = server().await;
@@ -375,7 +375,7 @@ async fn no_continue_token_is_valid() {
     assert_eq!((answer.code, &answer.json()["message"]), (StatusCode::BAD_REQUEST, &json!("invalid continue token")));
 }
 
-//
+//
 #[tokio::test]
 async fn strangers_get_health_and_version_only() {
     let server = server().await;
@@ -445,7 +445,7 @@ async fn the_form_of_the_answer_is_negotiated() {
     );
 }
 
-// what is stored is there after a restart, and revisions go on growing
+// What is stored is there after a restart, and revisions go on growing.
 #[tokio::test]
 async fn objects_survive_a_restart() {
     let directory = tempfile::tempdir().unwrap();

@@ -150,7 +150,7 @@ async fn kubectl_finds_out_what_there_is() {
     assert!(lab.ok("cluster-info").await.contains("is running at"));
 }
 
-//
+//
 #[tokio::test]
 async fn kubectl_applies() {
     let Some(lab) = lab().await else { return };
@@ -188,7 +188,7 @@ async fn kubectl_applies_on_the_server() {
     assert_eq!(lab.json("get deployment web").await["spec"]["replicas"], 3);
 }
 
-// from 1.32 on these send protobuf
+// from 1.32 on these send protobuf
 #[tokio::test]
 async fn kubectl_creates_by_kind() {
     let Some(lab) = lab().await else { return };
@@ -247,7 +247,7 @@ async fn kubectl_changes() {
     lab.ok("label namespace default x=y").await;
 }
 
-//
+//
 #[tokio::test]
 async fn kubectl_shows_and_deletes() {
     let Some(lab) = lab().await else { return };

@@ -114,12 +114,16 @@ async fn what_a_service_leaves_can_be_taken_again() {
     let (_server, client) = client().await;
     let api = services(&client);
     let first = api.create(&PostParams::default(), &service("a", "NodePort", Some("10.96.7.7"))).await.unwrap();
-    let mut second = service("b", "NodePort", Some("10.96.7.7"));
-    second.spec.as_mut().unwrap().ports.as_mut().unwrap()[0].node_port = Some(node_port(&first));
+    let mut second = service("b", "NodePort", None);
+    let port = &mut second.spec.as_mut().unwrap().ports.as_mut().unwrap()[0];
+    port.node_port = Some(node_port(&first));
+    port.protocol = Some("UDP".to_owned());
     assert_eq!(refusal(api.create(&PostParams::default(), &second).await).0, 422);
+    let third = service("c", "ClusterIP", Some("10.96.7.7"));
+    assert_eq!(refusal(api.create(&PostParams::default(), &third).await).0, 422);
     api.delete("a", &DeleteParams::default()).await.unwrap();
-    let created = api.create(&PostParams::default(), &second).await.unwrap();
-    assert_eq!((address(&created), node_port(&created)), ("10.96.7.7".to_owned(), node_port(&first)));
+    assert_eq!(node_port(&api.create(&PostParams::default(), &second).await.unwrap()), node_port(&first));
+    assert_eq!(address(&api.create(&PostParams::default(), &third).await.unwrap()), "10.96.7.7");
 }
 
 // S-111

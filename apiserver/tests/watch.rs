@@ -82,12 +82,13 @@ async fn only_what_comes_after_the_revision() {
     assert_eq!(later.brief().await, brief("ADDED", "e"));
 }
 
-//
+//
 #[tokio::test]
 async fn forgotten_history_is_an_error_event() {
     let (server, client) = client().await;
     let api = config_maps(&client);
     let start = create(&api, "a").await;
+    let mut unread = ask("GET", &format!("{CONFIG_MAPS}?watch=true&resourceVersion={start}")).lines(&server).await;
     // One more than the store keeps for a resource.
     for round in 0..4097 {
         relabel(&api, "a", &round.to_string()).await;
@@ -105,6 +106,7 @@ async fn forgotten_history_is_an_error_event() {
         "{status}"
     );
     assert!(lines.next().await.is_none(), "the body ends");
+    assert!(unread.next().await.is_none(), "who does not read is cut off instead of missing an event");
 }
 
 //
@@ -199,7 +201,7 @@ async fn table_watches_send_columns_once() {
     assert_eq!(lines.next().await.unwrap()["object"]["kind"], "PartialObjectMetadata");
 }
 
-// another namespace's events are not this client's
+// another namespace's events are not this client's
 #[tokio::test]
 async fn a_namespace_is_a_filter() {
     let (server, client) = client().await;
@@ -271,9 +273,9 @@ async fn reflectors_of_both_list_modes_end_up_with_the_same() {
     }
 }
 
-// kube's watcher relists when it is told 410
+// history is not kept across a restart, and whoever asks for it is told
 #[tokio::test]
-async fn a_watcher_comes_back_after_its_server_has_closed_and_opened_again() {
+async fn a_restart_forgets_history() {
     let directory = tempfile::tempdir().unwrap();
     let options = minisvc_apiserver::Options {
         state_dir: Some(directory.path().to_owned()),
@@ -289,7 +291,7 @@ async fn a_watcher_comes_back_after_its_server_has_closed_and_opened_again() {
     server.close().await;
 }
 
-// many writers, and every watcher sees every object in the order of revisions
+// many writers, and every watcher sees every object in the order of revisions
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watchers_miss_nothing_while_many_write() {
     let (server, client) = client().await;
