@@ -1,0 +1,391 @@
+//! Pods are killed and replaced while clients make new connections to the virtual IP as fast as they can.
+//!
+//! A connection may fail only if the endpoint it was given was a pod that was killed, and only if its SYN came before the
+//! data plane could know. `minisvc flows` tells the endpoint of each failed connection by the client's port.
+//! `MINISVC_CHURN_SECONDS` makes the test shorter or longer than 30 s.
+
+mod common;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use common::{Lab, MINISVC, PATIENCE, eventually, processes_with, signal};
+use jiff::{SignedDuration, Timestamp};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+/// Later than this after the end of its pod, no connection may be given an endpoint. Generous, because CI runs everything
+/// at once on two cores; what it really took is printed.
+const LIMIT: SignedDuration = SignedDuration::from_secs(2);
+
+/// What it should take on a machine with nothing else to do.
+const GOAL: SignedDuration = SignedDuration::from_millis(10);
+
+/// How exactly a client's idea of when it began matches the data plane's of when the SYN came: the client may not get
+/// the processor in between.
+const SLACK: SignedDuration = SignedDuration::from_secs(1);
+
+/// The error number of "no route to host": the data plane's answer when the endpoint's pod has left the network.
+const NO_ROUTE: i64 = 113;
+
+/// How a pod is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// Its process is killed from outside; the pod stays, and is replaced afterwards.
+    Kill,
+    /// `delete --force`: no grace.
+    Force,
+    /// An ordinary delete of a server that drains.
+    Grace,
+}
+
+/// One ended pod.
+#[derive(Debug)]
+struct Ending {
+    pod: String,
+    address: IpAddr,
+    manner: Manner,
+    /// When its process was seen to be gone.
+    gone: Timestamp,
+}
+
+/// One failed connection.
+#[derive(Debug)]
+struct Failure {
+    client: SocketAddr,
+    began: Timestamp,
+    ended: Timestamp,
+    code: Option<i64>,
+    error: String,
+    /// When the SYN came and where it was sent, if the data plane has it.
+    flow: Option<(Timestamp, IpAddr)>,
+}
+
+/// Why a failure is none of the test's business.
+#[derive(Debug, PartialEq, Eq)]
+enum Excuse {
+    /// It was open, or being opened, when the process was killed.
+    Cut,
+    /// Its SYN came so long after the end.
+    Late(SignedDuration),
+}
+
+/// Whether a failure is allowed.
+fn excuse(failure: &Failure, endings: &[Ending]) -> Option<Excuse> {
+    let rude = endings.iter().filter(|ending| ending.manner != Manner::Grace);
+    let (syn, ending) = match failure.flow {
+        Some((syn, endpoint)) => (syn, rude.filter(|ending| ending.address == endpoint).last()?),
+        // No flow is begun to an endpoint that has left the network.
+        None if failure.code == Some(NO_ROUTE) => {
+            let mut before = rude.filter(|ending| ending.manner == Manner::Force && ending.gone <= failure.ended);
+            (failure.began, before.next_back()?)
+        }
+        None => return None,
+    };
+    let late = syn.duration_since(ending.gone);
+    let until = failure.ended.duration_since(ending.gone);
+    if late > LIMIT {
+        return None;
+    }
+    if late > SignedDuration::ZERO {
+        return Some(Excuse::Late(late));
+    }
+    // It broke when the pod did: not long before, for another reason.
+    (until >= -SLACK).then_some(Excuse::Cut)
+}
+
+/// A client that makes connections as fast as it can, somewhere in the lab.
+struct Client {
+    name: &'static str,
+    process: Child,
+    /// Yields the failures and the last line, which counts.
+    watch: JoinHandle<(Vec<Failure>, Value)>,
+}
+
+impl Client {
+    fn start(lab: &Lab, name: &'static str, place: &[&str], address: IpAddr, target: &str, seconds: u64) -> Self {
+        let seconds = seconds.to_string();
+        let args = [&["exec"], place, &["--", MINISVC, "__load", target, &seconds]].concat();
+        let mut process = lab.command(&args).stdout(Stdio::piped()).spawn().expect("started");
+        let output = BufReader::new(process.stdout.take().expect("piped"));
+        let (lines_tx, lines) = channel();
+        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| lines_tx.send(line)));
+        let finder = FlowFinder { command: lab.command(&["flows", "-o", "json"]) };
+        let watch = std::thread::spawn(move || watch(&lines, address, finder));
+        Self { name, process, watch }
+    }
+
+    fn finish(mut self) -> (Vec<Failure>, u64) {
+        let (failures, total) = self.watch.join().expect("no panic");
+        assert!(self.process.wait().expect("ended").success(), "{}", self.name);
+        let answered = total["answered"].as_u64().expect("a number");
+        println!(
+            "{}: {answered} connections answered, {} failed, the slowest took {:.1} ms",
+            self.name,
+            failures.len(),
+            total["slowestMicros"].as_f64().expect("a number") / 1000.0
+        );
+        (failures, answered)
+    }
+}
+
+/// Asks for the flow of each failed connection while the data plane still has it.
+fn watch(lines: &Receiver<String>, address: IpAddr, mut finder: FlowFinder) -> (Vec<Failure>, Value) {
+    let mut failures: Vec<Failure> = Vec::new();
+    while let Ok(first) = lines.recv() {
+        let batch: Vec<Value> = std::iter::once(first)
+            .chain(lines.try_iter().take(100))
+            .map(|line| serde_json::from_str(&line).expect("JSON"))
+            .collect();
+        let new = batch.iter().filter(|line| line.get("port").is_some()).map(|line| failure(line, address));
+        let mut new: Vec<Failure> = new.collect();
+        finder.find(&mut new);
+        failures.extend(new);
+        if let Some(total) = batch.into_iter().find(|line| line.get("answered").is_some()) {
+            return (failures, total);
+        }
+    }
+    panic!("a client ended without its last line");
+}
+
+fn failure(line: &Value, address: IpAddr) -> Failure {
+    let began: Timestamp = line["began"].as_str().and_then(|text| text.parse().ok()).expect("a time");
+    let took = SignedDuration::from_micros(line["tookMicros"].as_i64().expect("a number"));
+    let port = line["port"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
+    Failure {
+        client: SocketAddr::new(address, port),
+        began,
+        ended: began + took,
+        code: line["code"].as_i64(),
+        error: line["error"].as_str().unwrap_or_default().to_owned(),
+        flow: None,
+    }
+}
+
+/// `minisvc flows` with everything but the clients.
+struct FlowFinder {
+    command: std::process::Command,
+}
+
+impl FlowFinder {
+    fn find(&mut self, failures: &mut [Failure]) {
+        if failures.is_empty() {
+            return;
+        }
+        let mut command = std::process::Command::new(self.command.get_program());
+        command.args(self.command.get_args()).stdin(Stdio::null());
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        for failure in &*failures {
+            command.args(["--client", &failure.client.to_string()]);
+        }
+        let flows: Value = serde_json::from_str(&common::succeed(&mut command)).expect("JSON");
+        for failure in failures {
+            failure.flow = flows.as_array().expect("a list").iter().rev().find_map(|flow| {
+                let created: Timestamp = flow["created"].as_str()?.parse().ok()?;
+                let endpoint: SocketAddr = flow["endpoint"].as_str()?.parse().ok()?;
+                // The port may have been used before, or again since.
+                let same = flow["client"] == failure.client.to_string()
+                    && created >= failure.began - SignedDuration::from_millis(20)
+                    && created <= failure.ended;
+                same.then_some((created, endpoint.ip()))
+            });
+        }
+    }
+}
+
+/// Deletes a pod through the API, without the detour through a command.
+fn delete_pod(lab: &Lab, pod: &str, query: &str) {
+    let mut socket = UnixStream::connect(lab.api_socket()).expect("the API listens");
+    let request = format!(
+        "DELETE /api/v1/namespaces/default/pods/{pod}{query} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n"
+    );
+    socket.write_all(request.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("answered");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+/// The ready pods of the Deployment, with their addresses, as soon as there are three.
+fn three_ready_pods(lab: &Lab) -> Vec<(String, IpAddr)> {
+    eventually("three ready pods", || {
+        let mut pods: Vec<(String, IpAddr)> = lab
+            .list("pods")
+            .iter()
+            .filter(|pod| pod["metadata"]["labels"]["app"] == "web" && pod["metadata"]["deletionTimestamp"].is_null())
+            .filter(|pod| {
+                let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+                conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+            })
+            .filter_map(|pod| {
+                Some((pod["metadata"]["name"].as_str()?.to_owned(), pod["status"]["podIP"].as_str()?.parse().ok()?))
+            })
+            .collect();
+        pods.sort();
+        (pods.len() == 3).then_some(pods)
+    })
+}
+
+/// When a process is gone, to a fraction of a millisecond.
+fn wait_until_gone(pid: u32) -> Timestamp {
+    let deadline = Instant::now() + PATIENCE;
+    let target = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a process id"));
+    while nix::sys::signal::kill(target, None).is_ok() {
+        assert!(Instant::now() < deadline, "process {pid} goes on");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    Timestamp::now()
+}
+
+/// Ends one pod and waits until its process is gone.
+fn end(lab: &Lab, pod: &str, address: IpAddr, manner: Manner, marker: &str) -> Ending {
+    let mut pids = processes_with(&format!("CHURN={marker}-{pod}."));
+    let pid = pids.pop().expect("the pod's process");
+    assert!(pids.is_empty(), "one process per pod");
+    match manner {
+        Manner::Kill => signal(pid, Signal::SIGKILL),
+        Manner::Force => delete_pod(lab, pod, "?gracePeriodSeconds=0"),
+        Manner::Grace => delete_pod(lab, pod, ""),
+    }
+    let gone = wait_until_gone(pid);
+    if manner == Manner::Kill {
+        // While its container is down; what is replaced is the pod.
+        delete_pod(lab, pod, "");
+    }
+    Ending { pod: pod.to_owned(), address, manner, gone }
+}
+
+fn manifest(marker: &str) -> String {
+    format!(
+        r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: web}}
+spec:
+  replicas: 3
+  selector: {{matchLabels: {{app: web}}}}
+  template:
+    metadata: {{labels: {{app: web}}}}
+    spec:
+      containers:
+      - name: echo
+        image: minisvc/echo
+        env:
+        - {{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: metadata.name}}}}}}
+        - {{name: CHURN, value: "{marker}-$(POD_NAME)."}}
+        readinessProbe: {{httpGet: {{path: /readyz, port: 8080}}, periodSeconds: 1}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: web}}
+spec:
+  selector: {{app: web}}
+  ports: [{{port: 80, targetPort: 8080}}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: client}}
+spec:
+  containers: [{{name: pause, image: minisvc/pause}}]
+"#
+    )
+}
+
+// D-003, D-089, D-090, D-091
+#[test]
+fn only_connections_to_a_killed_pod_fail_while_pods_come_and_go() {
+    let seconds = std::env::var("MINISVC_CHURN_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
+    let marker = std::process::id().to_string();
+    let lab = Lab::start("churn", &[]);
+    lab.apply(&manifest(&marker));
+    three_ready_pods(&lab);
+    let in_pod =
+        eventually("the client pod's address", || lab.get("pod", "client")["status"]["podIP"].as_str()?.parse().ok());
+    let vip = lab.get("service", "web")["spec"]["clusterIP"].as_str().expect("an address").to_owned();
+    let target = format!("{vip}:80");
+    let workstation = "10.95.0.1".parse().expect("an address");
+    let clients = [
+        Client::start(&lab, "workstation", &[], workstation, &target, seconds),
+        Client::start(&lab, "pod", &["client"], in_pod, &target, seconds),
+    ];
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let mut endings = Vec::new();
+    for manner in [Manner::Kill, Manner::Force, Manner::Grace].into_iter().cycle() {
+        let pods = three_ready_pods(&lab);
+        // The last turn is over before the clients are.
+        if Instant::now() + Duration::from_secs(2) > until {
+            break;
+        }
+        let (pod, address) = &pods[endings.len() % pods.len()];
+        endings.push(end(&lab, pod, *address, manner, &marker));
+    }
+    let mut failures = Vec::new();
+    for client in clients {
+        let (failed, answered) = client.finish();
+        assert!(answered > 100 * seconds / 10, "the clients were busy all the time");
+        failures.extend(failed);
+    }
+    report(&failures, &endings);
+    let forbidden = failures.iter().filter(|failure| excuse(failure, &endings).is_none());
+    let forbidden: Vec<String> = forbidden.map(|failure| describe(failure, &endings)).collect();
+    assert!(forbidden.is_empty(), "nothing excuses these failures:\n{}", forbidden.join("\n"));
+    assert!(endings.len() >= 3, "every way to end a pod was tried: {endings:?}");
+}
+
+/// All that is known about a failure, with what had happened to its endpoint.
+fn describe(failure: &Failure, endings: &[Ending]) -> String {
+    let Failure { client, began, ended, error, flow, .. } = failure;
+    let history: Vec<String> = endings
+        .iter()
+        .filter(|ending| flow.is_none_or(|(_, endpoint)| endpoint == ending.address))
+        .map(|Ending { pod, address, manner, gone }| format!("{pod} {address} {manner:?} gone {gone}"))
+        .collect();
+    format!("{client} began {began} ended {ended}: {error}; SYN and endpoint: {flow:?}; {}", history.join(", "))
+}
+
+fn report(failures: &[Failure], endings: &[Ending]) {
+    let excuses: Vec<Excuse> = failures.iter().filter_map(|failure| excuse(failure, endings)).collect();
+    let cut = excuses.iter().filter(|excuse| **excuse == Excuse::Cut).count();
+    let latest = excuses.iter().filter_map(|excuse| match excuse {
+        Excuse::Late(late) => Some(*late),
+        Excuse::Cut => None,
+    });
+    let latest = latest.max().unwrap_or_default();
+    println!(
+        "{} pods ended; {cut} connections were open when their pod was killed, {} came after; \
+         T = {:.1} ms after its end no new connection went to a pod (goal: {} ms)",
+        endings.len(),
+        excuses.len() - cut,
+        latest.as_secs_f64() * 1000.0,
+        GOAL.as_millis()
+    );
+}
+
+#[test]
+fn only_what_the_kill_explains_is_excused() {
+    let at = |millisecond: i64| Timestamp::from_millisecond(1_000_000 + millisecond).expect("a time");
+    let [first, second, third] =
+        ["10.244.0.2", "10.244.0.3", "10.244.0.4"].map(|text| text.parse().expect("an address"));
+    let ending = |address, manner| Ending { pod: "web".into(), address, manner, gone: at(0) };
+    let endings = [ending(first, Manner::Kill), ending(second, Manner::Grace), ending(third, Manner::Force)];
+    let failure = |began, flow, code| Failure {
+        client: "10.95.0.1:12000".parse().expect("an address"),
+        began: at(began),
+        ended: at(began + 1),
+        code,
+        error: String::new(),
+        flow,
+    };
+    let judge = |failure| excuse(&failure, &endings);
+    assert_eq!(judge(failure(5, Some((at(5), first)), None)), Some(Excuse::Late(SignedDuration::from_millis(5))));
+    assert_eq!(judge(failure(-1, Some((at(-1), first)), None)), Some(Excuse::Cut));
+    assert_eq!(judge(failure(2500, Some((at(2500), first)), None)), None, "too late");
+    assert_eq!(judge(failure(-5000, Some((at(-5000), first)), None)), None, "before anything happened to the pod");
+    assert_eq!(judge(failure(5, Some((at(5), second)), None)), None, "a server that drains loses nobody");
+    assert_eq!(judge(failure(5, None, Some(NO_ROUTE))), Some(Excuse::Late(SignedDuration::from_millis(5))));
+    assert_eq!(judge(failure(5, None, Some(110))), None, "nobody knows where it went");
+}
