@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,6 +51,10 @@ pub struct Config {
     pub backoff_cap: Duration,
     /// How long containers have between TERM and KILL when podd itself goes down; at least two seconds are given.
     pub shutdown_grace: Duration,
+    /// How often volumes made of API objects are brought up to date.
+    pub volume_refresh: Duration,
+    /// Ports of a node's address that its own processes reach through the data plane instead of directly.
+    pub node_ports: RangeInclusive<u16>,
     /// MTU of the interfaces of pods and nodes, in bytes.
     pub mtu: u32,
     /// Open TUN devices with segmentation offload; the [`Network`](crate::Network) is told.
@@ -75,6 +80,8 @@ impl Config {
             backoff_base: Duration::from_secs(10),
             backoff_cap: Duration::from_secs(300),
             shutdown_grace: Duration::from_secs(1),
+            volume_refresh: Duration::from_secs(60),
+            node_ports: 30000..=32767,
             mtu: 65535,
             offload: false,
             log_limit: 20 << 20,

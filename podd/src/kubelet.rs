@@ -210,6 +210,10 @@ async fn make_node(shared: &Shared, config: &NodeConfig, machine: &Machine) -> R
     let namespace = shared.sandbox.make_namespace(spec).await.map_err(failed)?;
     let tun = TunSpec { mtu: shared.config.mtu, offload: shared.config.offload, ..TunSpec::eth0(config.address) };
     let device = namespace.open_tun(tun).await.map_err(failed)?;
+    // Without it only processes in the node's own network notice.
+    if let Err(error) = namespace.reflect_ports("eth0", config.address, shared.config.node_ports.clone()).await {
+        warn!(%error, node = name, "hostNetwork pods cannot reach the nodePorts of their own node");
+    }
     let link = Link {
         name: format!("node {name}"),
         device,

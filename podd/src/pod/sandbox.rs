@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
@@ -12,6 +13,7 @@ use kube::Api;
 use kube::api::PostParams;
 use minisvc_sandbox::{Namespace, NamespaceSpec, TunSpec};
 
+use super::plan::seconds;
 use crate::files::names::Names;
 use crate::files::{hosts, names, resolv};
 use crate::network::{Link, LinkId, Owner};
@@ -30,8 +32,26 @@ pub(crate) struct PodSandbox {
     pub(crate) names: Names,
     pub(crate) files: PodFiles,
     pub(crate) roots: BTreeMap<String, Root>,
+    pub(crate) tokens: TokenCache,
     /// `None` for a pod in its node's network.
     own: Option<OwnNetwork>,
+}
+
+/// The tokens of a pod, each used until it is old (a fifth of its life is left).
+#[derive(Default)]
+pub(crate) struct TokenCache(Mutex<BTreeMap<TokenWanted, (String, Instant)>>);
+
+impl TokenCache {
+    fn get(&self, wanted: &TokenWanted) -> Option<String> {
+        let cache = lock(&self.0);
+        let (token, since) = cache.get(wanted)?;
+        (since.elapsed() < seconds(wanted.seconds).mul_f32(0.8)).then(|| token.clone())
+    }
+
+    fn keep(&self, wanted: &TokenWanted, token: String) -> String {
+        lock(&self.0).insert(wanted.clone(), (token.clone(), Instant::now()));
+        token
+    }
 }
 
 /// The address and the way to it; given back when the pod is gone.
@@ -47,7 +67,9 @@ pub(crate) type Failure = (&'static str, String);
 pub(crate) async fn make(shared: &Shared, node: &Arc<Node>, pod: &Pod) -> Result<PodSandbox, Failure> {
     let sandbox_failed = |message: String| ("FailedCreatePodSandBox", message);
     let directory = shared.pod_dir(pod.metadata.uid.as_deref().unwrap_or_default());
-    let roots = prepare_volumes(shared, node, pod, &directory).await.map_err(|e| ("FailedMount", e.to_string()))?;
+    let tokens = TokenCache::default();
+    let roots =
+        prepare_volumes(shared, node, pod, &directory, &tokens).await.map_err(|e| ("FailedMount", e.to_string()))?;
     let host_network = uses_host_network(pod);
     let names = if host_network {
         Names { hostname: node.config.name.clone(), domain: None, kernel: node.config.name.clone() }
@@ -61,20 +83,20 @@ pub(crate) async fn make(shared: &Shared, node: &Arc<Node>, pod: &Pod) -> Result
         let (namespace, address, link) = make_network(shared, node, pod, &names).await.map_err(sandbox_failed)?;
         (namespace, vec![address], Some(OwnNetwork { link, address }))
     };
-    Ok(PodSandbox { namespace, addresses, names, files, roots, own })
+    Ok(PodSandbox { namespace, addresses, names, files, roots, tokens, own })
 }
 
 /// Takes the sandbox down: returns when every process in it is dead and the address is free (P-057).
 pub(crate) async fn remove(shared: &Shared, node: &Node, sandbox: &PodSandbox) {
     // In the node's network, the worker has killed the containers one by one.
     let Some(own) = &sandbox.own else { return };
-    // The device may close while the processes die.
+    // Only what the containers have left behind still runs; closing the device need not wait for it.
     tokio::join!(shared.network.detach(own.link), sandbox.namespace.remove());
     lock(&node.addresses).release(own.address);
 }
 
 /// Whether the pod lives in its node's network.
-pub(crate) fn uses_host_network(pod: &Pod) -> bool {
+fn uses_host_network(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false)
 }
 
@@ -96,13 +118,17 @@ pub(crate) async fn prepare_volumes(
     node: &Node,
     pod: &Pod,
     directory: &Path,
+    cache: &TokenCache,
 ) -> Result<BTreeMap<String, Root>, VolumeError> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
     let objects = shared.objects(namespace, volumes::references(pod)).await;
     let objects = objects.map_err(|error| VolumeError::Api(Box::new(error)))?;
     let mut tokens = BTreeMap::new();
     for wanted in volumes::tokens(pod) {
-        let token = request_token(shared, pod, namespace, &wanted).await?;
+        let token = match cache.get(&wanted) {
+            Some(token) => token,
+            None => cache.keep(&wanted, request_token(shared, pod, namespace, &wanted).await?),
+        };
         tokens.insert(wanted, token);
     }
     let facts = node.facts(&[]);

@@ -34,8 +34,6 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 const POST_START_LIMIT: Duration = Duration::from_secs(600);
 /// Pause after the API did not take a status.
 const PUBLISH_PAUSE: Duration = Duration::from_secs(1);
-/// How often volumes made of API objects are brought up to date (P-072).
-const REFRESH: Duration = Duration::from_secs(30);
 
 /// What the API wants of a pod now.
 #[derive(Clone)]
@@ -52,7 +50,10 @@ enum Done {
     Started(Instance, Result<Started, StartFailure>),
     Published(Box<PodStatus>, Outcome),
     DeleteAnswered(Outcome),
-    Refreshed,
+    /// This sandbox (see [`Worker::sandboxes`]) was killed by somebody.
+    Lost(u64),
+    /// The volumes of this sandbox are up to date.
+    Refreshed(u64),
 }
 
 /// A running container.
@@ -69,6 +70,8 @@ pub(crate) struct Worker {
     handle: Arc<PodHandle>,
     state: PodState,
     sandbox: Option<Arc<PodSandbox>>,
+    /// How many sandboxes the pod has had; what is said of an earlier one does not count.
+    sandboxes: u64,
     live: BTreeMap<usize, Live>,
     jobs: JoinSet<Done>,
     /// The last grace that the API demanded, in seconds.
@@ -116,6 +119,7 @@ impl Worker {
             handle,
             state,
             sandbox: None,
+            sandboxes: 0,
             live: BTreeMap::new(),
             jobs: JoinSet::new(),
             grace: None,
@@ -216,7 +220,9 @@ impl Worker {
             Done::DeleteAnswered(Outcome::Failed) => self.delete_wanted = true,
             // The watch will tell.
             Done::DeleteAnswered(Outcome::Taken | Outcome::Gone) => {}
-            Done::Refreshed => self.refresh_later(),
+            Done::Lost(sandbox) if sandbox == self.sandboxes => self.step(Event::SandboxLost),
+            Done::Refreshed(sandbox) if sandbox == self.sandboxes => self.refresh_later(),
+            Done::Lost(_) | Done::Refreshed(_) => {}
         }
     }
 
@@ -240,9 +246,11 @@ impl Worker {
         let namespace = sandbox.namespace.clone();
         self.handle.set_namespace(Some(namespace.clone()));
         self.sandbox = Some(Arc::new(sandbox));
+        self.sandboxes += 1;
+        let number = self.sandboxes;
         self.spawn(async move {
             namespace.closed().await;
-            Done::Happened(Event::SandboxLost)
+            Done::Lost(number)
         });
         self.refresh_later();
         self.step(Event::SandboxReady(addresses));
@@ -328,14 +336,14 @@ impl Worker {
         };
         let (shared, node) = (Arc::clone(&self.shared), Arc::clone(&self.node));
         let processes: Vec<_> = self.live.values().map(|live| live.running.process.clone()).collect();
-        let host_network = sandbox::uses_host_network(&self.pod);
         self.spawn(async move {
-            if host_network {
-                for process in processes {
-                    process.signal(libc::SIGKILL).await;
-                    process.wait().await;
-                }
-            }
+            // Before the network goes: the kernel ends the connections of a dead process, and its clients hear of it. In
+            // the node's network, nothing else would kill them.
+            let killing = processes.iter().map(|process| async move {
+                process.signal(libc::SIGKILL).await;
+                process.wait().await;
+            });
+            futures::future::join_all(killing).await;
             sandbox::remove(&shared, &node, &sandbox).await;
             Done::Happened(Event::SandboxGone)
         });
@@ -440,19 +448,18 @@ impl Worker {
         }
     }
 
-    /// Brings volumes made of API objects up to date, later and again.
+    /// Brings volumes made of API objects up to date, later and again (P-072).
     fn refresh_later(&mut self) {
-        if !has_live_volumes(&self.pod) || self.sandbox.is_none() {
-            return;
-        }
+        let Some(sandbox) = self.sandbox.clone().filter(|_| has_live_volumes(&self.pod)) else { return };
+        let number = self.sandboxes;
         let (shared, node, pod) = (Arc::clone(&self.shared), Arc::clone(&self.node), Arc::clone(&self.pod));
         let directory = self.shared.pod_dir(&self.handle.uid);
         self.spawn(async move {
-            tokio::time::sleep(REFRESH).await;
-            if let Err(problem) = sandbox::prepare_volumes(&shared, &node, &pod, &directory).await {
+            tokio::time::sleep(shared.config.volume_refresh).await;
+            if let Err(problem) = sandbox::prepare_volumes(&shared, &node, &pod, &directory, &sandbox.tokens).await {
                 debug!(%problem, "volumes are not refreshed");
             }
-            Done::Refreshed
+            Done::Refreshed(number)
         });
     }
 

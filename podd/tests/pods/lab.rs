@@ -214,6 +214,7 @@ fn config(directory: &Path) -> Config {
         host_resolv_conf,
         backoff_base: Duration::from_millis(200),
         backoff_cap: Duration::from_secs(1),
+        volume_refresh: Duration::from_millis(200),
         images: BTreeMap::from([(
             "say".to_owned(),
             ImageCommand { command: vec!["/bin/echo".into(), "said:".into()] },

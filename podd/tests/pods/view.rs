@@ -18,6 +18,7 @@ tests![
     test_a_pod_in_the_nodes_network_is_called_as_the_node,
     test_variables,
     test_volumes_hold_what_the_manifest_says,
+    test_volumes_follow_their_objects,
     test_the_service_account_volume,
     test_missing_references_are_waited_for,
     test_two_pods_have_the_same_port_and_one_does_not_see_the_other,
@@ -139,6 +140,31 @@ async fn test_volumes_hold_what_the_manifest_says() {
     let text = output(&lab, "volumes", script, extra).await;
     assert_eq!(text, "alphas3cretbetaapp=\"volumes\"\nx\nread-only\n");
     assert!(!std::path::Path::new("/no/such/place").exists(), "the host's tree is untouched");
+    lab.stop().await;
+}
+
+// P-072
+async fn test_volumes_follow_their_objects() {
+    let lab = Lab::start().await;
+    let _: ConfigMap =
+        create(&lab.client, "default", json!({"metadata": {"name": "conf"}, "data": {"word": "old"}})).await;
+    let script = "cat /conf/word /info/labels; until grep -q new /conf/word && grep -q added /info/labels; do sleep 0.05; done; echo changed; cat /conf/word; echo $WORD";
+    let mut container = shell("app", script);
+    container["env"] = json!([{"name": "WORD", "valueFrom": {"configMapKeyRef": {"name": "conf", "key": "word"}}}]);
+    container["volumeMounts"] = json!([{"name": "conf", "mountPath": "/conf"}, {"name": "info", "mountPath": "/info"}]);
+    let labels = json!([{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]);
+    let volumes =
+        json!([{"name": "conf", "configMap": {"name": "conf"}}, {"name": "info", "downwardAPI": {"items": labels}}]);
+    lab.pod("follow", json!({"restartPolicy": "Never", "containers": [container], "volumes": volumes})).await;
+    lab.ready("follow").await;
+    let maps: kube::Api<ConfigMap> = kube::Api::namespaced(lab.client.clone(), "default");
+    let change = kube::api::Patch::Merge(json!({"data": {"word": "new"}}));
+    maps.patch("conf", &Default::default(), &change).await.expect("patched");
+    let label = kube::api::Patch::Merge(json!({"metadata": {"labels": {"added": "yes"}}}));
+    lab.pods().patch("follow", &Default::default(), &label).await.expect("patched");
+    lab.phase("follow", "Succeeded").await;
+    let text = lab.log("follow", LogOptions::default()).await;
+    assert_eq!(text, "oldapp=\"follow\"changed\nnewold\n", "variables stay as they were");
     lab.stop().await;
 }
 
