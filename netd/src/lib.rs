@@ -8,6 +8,7 @@ mod closers;
 mod device;
 mod publisher;
 mod records;
+mod relay;
 mod table;
 mod watch;
 mod worker;
@@ -31,6 +32,7 @@ use minisvc_translator::{Limits, Translator};
 use tokio_util::sync::CancellationToken;
 
 use crate::publisher::Publisher;
+pub use crate::relay::{RelaySockets, RelayStats};
 pub use crate::table::{Clash, Holder, LinkRole};
 use crate::table::{Inputs, LinkRecord};
 use crate::worker::{Command, Mailbox, Worker};
@@ -46,6 +48,9 @@ pub struct Config {
     pub service_cidrs: Vec<IpNet>,
     /// Ranges that pod addresses come from.
     pub pod_cidrs: Vec<IpNet>,
+    /// Further ranges of the lab, such as those of nodes and load balancers: packets to an address that nobody has there are
+    /// refused, and never leave the lab.
+    pub own_cidrs: Vec<IpNet>,
     /// Most flows at once; at least 131,072 upstream (D-114).
     pub max_flows: usize,
     /// Whether every [`Link::device`] was opened with segmentation offload, or none of them: packets pass between them
@@ -57,7 +62,8 @@ impl Config {
     /// The ranges, with upstream's limit on flows, for devices without offload.
     pub fn new(service_cidrs: Vec<IpNet>, pod_cidrs: Vec<IpNet>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { service_cidrs, pod_cidrs, max_flows: cores.saturating_mul(32_768).max(131_072), offload: false }
+        let max_flows = cores.saturating_mul(32_768).max(131_072);
+        Self { service_cidrs, pod_cidrs, own_cidrs: Vec::new(), max_flows, offload: false }
     }
 }
 
@@ -84,6 +90,7 @@ struct Shared {
     publisher: Arc<Publisher>,
     mailbox: Mailbox,
     next_port: AtomicU32,
+    relay: Arc<relay::Counters>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -94,13 +101,24 @@ impl Netd {
     /// When the system has no room for another thread or descriptor.
     pub fn start(config: Config) -> io::Result<Self> {
         let limits = Limits { max_flows: config.max_flows, seed: unpredictable(), ..Limits::default() };
-        let inputs = Inputs { service_cidrs: config.service_cidrs, pod_cidrs: config.pod_cidrs, ..Inputs::default() };
+        let inputs = Inputs {
+            service_cidrs: config.service_cidrs,
+            pod_cidrs: config.pod_cidrs,
+            own_cidrs: config.own_cidrs,
+            ..Inputs::default()
+        };
         let table = Arc::new(ArcSwap::from_pointee(ServiceTable::new()));
         let (worker, mailbox) = Worker::new(Translator::new(limits), Arc::clone(&table), config.offload)?;
         let publisher = Arc::new(Publisher::new(inputs, table, mailbox.clone()));
         publisher.update(|_| ());
         let thread = std::thread::Builder::new().name("netd".into()).spawn(move || worker.run())?;
-        let shared = Shared { publisher, mailbox, next_port: AtomicU32::new(0), thread: Mutex::new(Some(thread)) };
+        let shared = Shared {
+            publisher,
+            mailbox,
+            next_port: AtomicU32::new(0),
+            relay: Arc::default(),
+            thread: Mutex::new(Some(thread)),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -125,6 +143,18 @@ impl Netd {
     /// the last table (D-131).
     pub async fn follow(&self, client: Client, shutdown: CancellationToken) {
         watch::follow(client, Arc::clone(&self.shared.publisher), shutdown).await;
+    }
+
+    /// Passes flows to the outside on with ordinary sockets of this machine, until `shutdown`.
+    ///
+    /// The relay needs a place in the lab, attached as [`LinkRole::Relay`], and listens there with the sockets in `inner`.
+    pub async fn relay(&self, inner: RelaySockets, shutdown: CancellationToken) {
+        relay::run(self.shared.mailbox.clone(), inner, Arc::clone(&self.shared.relay), shutdown).await;
+    }
+
+    /// What the relay has counted so far.
+    pub fn relay_stats(&self) -> RelayStats {
+        self.shared.relay.read()
     }
 
     /// What was counted so far. All zero when the worker does not answer.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use minisvc_translator::{
-    Endpoint, Frontend, FrontendKind, Node, NodeId, PortId, Protocol, Role, Route, ServicePort, ServicePortId,
+    Endpoint, Frontend, FrontendKind, Node, NodeId, PortId, Protocol, Relay, Role, Route, ServicePort, ServicePortId,
     ServiceTable,
 };
 
@@ -29,6 +29,11 @@ pub enum LinkRole {
     Workstation,
     /// Where the API and DNS listen.
     ControlPlane,
+    /// Where flows to the outside are taken over, by [`Netd::relay`](crate::Netd::relay). Its addresses stand for this machine.
+    Relay {
+        /// The TCP and UDP port on which it listens for them.
+        listen: u16,
+    },
 }
 
 /// A link as far as the table cares.
@@ -43,6 +48,8 @@ pub(crate) struct LinkRecord {
 pub(crate) struct Inputs {
     pub(crate) service_cidrs: Vec<IpNet>,
     pub(crate) pod_cidrs: Vec<IpNet>,
+    /// Further ranges of the lab: what nobody has in them is nowhere, not outside.
+    pub(crate) own_cidrs: Vec<IpNet>,
     pub(crate) links: BTreeMap<PortId, LinkRecord>,
     pub(crate) services: HashMap<ObjectKey, ServiceRecord>,
     /// By the slice's own key.
@@ -81,6 +88,9 @@ pub(crate) fn build(inputs: &Inputs) -> (ServiceTable, Vec<Clash>) {
     for cidr in &inputs.pod_cidrs {
         table.add_pod_cidr(*cidr);
     }
+    for cidr in &inputs.own_cidrs {
+        table.add_own_cidr(*cidr);
+    }
     let nodes = add_nodes(&mut table, inputs);
     for (&port, link) in &inputs.links {
         let role = match &link.role {
@@ -88,6 +98,10 @@ pub(crate) fn build(inputs: &Inputs) -> (ServiceTable, Vec<Clash>) {
             LinkRole::Node { name } => nodes.get(name.as_str()).map(|&node| Role::Node { node }),
             LinkRole::Workstation => Some(Role::Workstation),
             LinkRole::ControlPlane => Some(Role::ControlPlane),
+            LinkRole::Relay { listen } => {
+                table.set_relay(Relay { port, addresses: link.addresses.clone(), listen: *listen });
+                Some(Role::Relay)
+            }
         };
         // Every node that a link names was added above, so a role is always found.
         if let Some(role) = role {
@@ -112,7 +126,7 @@ fn add_nodes(table: &mut ServiceTable, inputs: &Inputs) -> HashMap<Arc<str>, Nod
                 addresses.entry(node.as_str().into()).or_default();
             }
             LinkRole::Node { name } => addresses.entry(name.as_str().into()).or_default().extend(&link.addresses),
-            LinkRole::Workstation | LinkRole::ControlPlane => {}
+            LinkRole::Workstation | LinkRole::ControlPlane | LinkRole::Relay { .. } => {}
         }
     }
     addresses

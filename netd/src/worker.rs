@@ -10,9 +10,12 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use minisvc_translator::{Counters, FlowRecord, PacketBuf, PortId, ServiceTable, Translator, Verdict};
+use minisvc_translator::{
+    Counters, Dial, DialAnswer, FlowRecord, PacketBuf, PortId, ServiceTable, Translator, Verdict,
+};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::sync::mpsc;
 
 use crate::closers::{Closers, Waste};
 use crate::device::{Device, Frame};
@@ -51,6 +54,12 @@ pub(crate) enum Command {
     Counters(SyncSender<Stats>),
     /// Answer with the flows that are wanted, at most this many.
     Flows(usize, FlowFilter, SyncSender<Flows>),
+    /// Hand flows to the outside over to somebody.
+    Relay(mpsc::Sender<Dial>),
+    /// What has come of such a flow.
+    Dialled(Dial, DialAnswer),
+    /// Nobody passes this UDP flow on any more.
+    Forget(Dial),
     /// Let go of everything and end.
     Stop,
 }
@@ -108,6 +117,8 @@ pub(crate) struct Worker {
     devices: HashMap<PortId, Device>,
     /// Whether all devices were opened with offload, or none.
     offload: bool,
+    /// Worker → relay. When it is full the flow is forgotten, and its client tries again.
+    dial_tx: Option<mpsc::Sender<Dial>>,
     closers: Closers,
     stats: Stats,
 }
@@ -136,6 +147,7 @@ impl Worker {
             translator,
             devices: HashMap::new(),
             offload,
+            dial_tx: None,
             closers: Closers::start()?,
             stats: Stats::default(),
         };
@@ -169,6 +181,7 @@ impl Worker {
                 }
             }
             self.translator.handle_timeout(now);
+            self.dial(now);
             self.flush();
         }
         let devices = std::mem::take(&mut self.devices);
@@ -202,6 +215,9 @@ impl Worker {
                     let severed = self.translator.severed().filter(|flow| wanted(flow)).take(limit).cloned().collect();
                     let _ = reply.try_send(Flows { current, severed });
                 }
+                Command::Relay(dial_tx) => self.dial_tx = Some(dial_tx),
+                Command::Dialled(dial, answer) => self.translator.answer(&dial, answer, Instant::now()),
+                Command::Forget(dial) => self.translator.forget(&dial, Instant::now()),
                 Command::Stop => return false,
             }
         }
@@ -265,6 +281,16 @@ impl Worker {
             };
             let sent = self.devices.get(&target).map(|device| device.send(frame, len));
             note(&mut self.stats, sent);
+        }
+    }
+
+    /// Has the relay open the other halves of flows to the outside.
+    fn dial(&mut self, now: Instant) {
+        while let Some(dial) = self.translator.poll_dial() {
+            let taken = self.dial_tx.as_ref().is_some_and(|dial_tx| dial_tx.try_send(dial).is_ok());
+            if !taken {
+                self.translator.answer(&dial, DialAnswer::Silent, now);
+            }
         }
     }
 

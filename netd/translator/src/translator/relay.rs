@@ -107,6 +107,15 @@ impl Translator {
         }
     }
 
+    /// Ends a UDP flow whose other half is closed, so that its next packet opens another.
+    pub fn forget(&mut self, dial: &Dial, now: Instant) {
+        let Some((slot, _)) = self.flows.find(&dial.flow, now) else { return };
+        let is_it = |flow: &Flow| flow.state != FlowState::Dialing && flow.beyond == Some(dial.destination);
+        if dial.flow.protocol == Protocol::Udp && self.flows.get(slot).is_some_and(is_it) {
+            self.flows.remove(slot);
+        }
+    }
+
     /// The first packet of a flow to the outside that is not to a Service.
     pub(super) fn open_relayed(
         &mut self,
