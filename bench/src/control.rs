@@ -14,10 +14,10 @@ use crate::figures::{goal, line, median, millis, spread};
 use crate::lab::{Lab, PATIENCE};
 use crate::load::now;
 
-/// Objects that are created one after the other.
-const OBJECTS: usize = 300;
+/// Objects that each client creates one after the other.
+const OBJECTS: usize = 200;
 
-/// Clients that create at once, and how many objects each.
+/// Clients that create at once.
 const CLIENTS: usize = 16;
 
 /// How often a pod joins and leaves a Service.

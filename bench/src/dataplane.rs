@@ -11,13 +11,27 @@ const ROUNDS: usize = 5;
 /// Seconds of each measurement.
 const SECONDS: &str = "2";
 
-/// What is measured: name, unit, command and its further arguments, goal as a part of loopback.
-const KINDS: [(&str, &str, &str, &[&str], Option<f64>); 5] = [
-    ("one TCP stream", "Gbit/s", "__stream", &[], Some(0.4)),
-    ("requests of 256 bytes, 16 connections", "/s", "__requests", &["16"], None),
-    ("connections, 1 client", "/s", "__connections", &["1"], None),
-    ("connections, 16 clients", "/s", "__connections", &["16"], None),
-    ("a request on an idle connection (median)", "µs", "__trip", &[], None),
+/// What is measured.
+struct Kind {
+    name: &'static str,
+    unit: &'static str,
+    /// A hidden command of `load.rs`, and what it needs after target and time.
+    command: &'static str,
+    more: &'static [&'static str],
+    /// The least part of loopback that it should reach.
+    goal: Option<f64>,
+}
+
+const fn kind(name: &'static str, unit: &'static str, command: &'static str, more: &'static [&'static str]) -> Kind {
+    Kind { name, unit, command, more, goal: None }
+}
+
+const KINDS: [Kind; 5] = [
+    Kind { goal: Some(0.4), ..kind("one TCP stream", "Gbit/s", "__stream", &[]) },
+    kind("requests of 256 bytes, 16 connections", "/s", "__requests", &["16"]),
+    kind("connections, 1 client", "/s", "__connections", &["1"]),
+    kind("connections, 16 clients", "/s", "__connections", &["16"]),
+    kind("a request on an idle connection (median)", "µs", "__trip", &[]),
 ];
 
 /// Prints the group.
@@ -31,9 +45,9 @@ pub(crate) fn measure() -> Result<(), Failure> {
     let vip = format!("10.96.77.78:{PORT}");
     let mut found = vec![(Vec::new(), Vec::new()); KINDS.len()];
     for _ in 0..ROUNDS {
-        for ((_, _, command, more, _), (through, beside)) in KINDS.iter().zip(&mut found) {
+        for (kind, (through, beside)) in KINDS.iter().zip(&mut found) {
             let ask = |pod, target: &str| -> Result<f64, Failure> {
-                let arguments = [&[*command, target, SECONDS], *more].concat();
+                let arguments = [&[kind.command, target, SECONDS], kind.more].concat();
                 Ok(lab.inside(Some(pod), &arguments)?.trim().parse()?)
             };
             // A server of its own for each, so that neither sees the other's closed connections.
@@ -41,7 +55,7 @@ pub(crate) fn measure() -> Result<(), Failure> {
             through.push(ask("client", &vip)?);
         }
     }
-    for ((name, unit, _, _, least), (through, beside)) in KINDS.iter().zip(&found) {
+    for (Kind { name, unit, goal: least, .. }, (through, beside)) in KINDS.iter().zip(&found) {
         let ratios: Vec<f64> = through.iter().zip(beside).map(|(one, other)| one / other).collect();
         let ratio = median(&ratios);
         let judged = least.map(|least| goal(ratio >= least, &format!("{least}"))).unwrap_or_default();
