@@ -15,6 +15,9 @@ pub(crate) enum Error {
     /// Something the run depends on is not there yet.
     #[error("{0} is not known yet")]
     Missing(String),
+    /// A load balancer cannot have an address.
+    #[error("{0}")]
+    NoAddress(String),
 }
 
 impl Error {
@@ -27,7 +30,7 @@ impl Error {
     pub(crate) fn is_lost_race(&self) -> bool {
         match self {
             Self::Api { source, .. } => is_status(source, 409) || is_status(source, 404),
-            Self::Missing(_) => false,
+            Self::Missing(_) | Self::NoAddress(_) => false,
         }
     }
 }

@@ -16,6 +16,7 @@ mod events;
 #[cfg(test)]
 mod fixtures;
 mod gc;
+mod loadbalancer;
 mod membership;
 mod mirroring;
 mod namespaces;
@@ -31,9 +32,11 @@ mod taints;
 mod trigger;
 mod worker;
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::{IpNet, Ipv4Net};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::ReplicationController;
 use kube::Client;
@@ -52,11 +55,20 @@ pub struct Options {
     pub root_certificates: String,
     /// How long a node may let its Lease in `kube-node-lease` go without renewal before it counts as lost (P-118).
     pub node_grace: Duration,
+    /// Ranges that load balancers get their addresses from; without any they stay `<pending>` (S-128).
+    pub load_balancer_pool: Vec<IpNet>,
 }
+
+/// The documented pool of load balancer addresses.
+const DEFAULT_POOL: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 95, 1, 0), 24));
 
 impl Default for Options {
     fn default() -> Self {
-        Self { root_certificates: String::new(), node_grace: Duration::from_secs(50) }
+        Self {
+            root_certificates: String::new(),
+            node_grace: Duration::from_secs(50),
+            load_balancer_pool: vec![DEFAULT_POOL],
+        }
     }
 }
 
@@ -86,6 +98,7 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     let nodes = nodes::wire(client.clone(), &caches, &recorder, options.node_grace);
     let orphans = nodes::wire_orphans(client.clone(), &caches);
     let mirrors = mirroring::wire(client.clone(), &caches, &recorder);
+    let balancers = loadbalancer::wire(client.clone(), &caches, &recorder, options.load_balancer_pool);
     let collector = gc::wire(client.clone(), kinds.clone());
 
     // Handlers first, watches second: no change goes unheard.
@@ -114,6 +127,7 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     start.start(nodes, WORKERS);
     start.start(orphans, 1);
     start.start(mirrors, WORKERS);
+    start.start(balancers, 1);
     start.start(collector, WORKERS);
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
