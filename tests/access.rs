@@ -136,8 +136,10 @@ fn the_sockets_refuse_every_other_user() {
     }
     let text = fail(&mut as_nobody(&["get", "secrets"]), 1);
     assert!(text.contains("forbidden"), "{text}");
-    fail(&mut as_nobody(&["exec", "--", "true"]), 1);
-    fail(&mut as_nobody(&["down"]), 1);
+    for args in [&["exec", "--", "true"][..], &["down"], &["shell"]] {
+        let text = fail(&mut as_nobody(args), 1);
+        assert!(text.contains("this lab belongs to another user\nhint: "), "{args:?}: {text}");
+    }
     assert_eq!(lab.exec(&["echo", "still here"]), "still here\n");
     let kubeconfig = lab.root().join("kubeconfig");
     let mut cat = Command::new("setpriv");

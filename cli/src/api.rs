@@ -19,6 +19,9 @@ use crate::home::LabHome;
 /// Longest answer that a command reads whole, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
 
+/// The annotation that names the container which commands mean.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
 /// Connects every request to one Unix socket, whatever host its URI names.
 #[derive(Debug, Clone)]
 struct UnixConnector {
@@ -108,6 +111,28 @@ impl LabApi {
         let answer = self.send(method, path, &headers, bytes).await?;
         let text = read_all(answer.into_body()).await?;
         serde_json::from_slice(&text).context(|| format!("the lab's answer to {path} is no JSON"))
+    }
+
+    /// The container of a pod that a command means: the one it names, else the pod's default or first, and then says so if
+    /// there are several, as kubectl does.
+    ///
+    /// # Errors
+    /// When there is no such pod.
+    pub(crate) async fn container(&self, namespace: &str, pod: &str, named: Option<&str>) -> Result<String, CliError> {
+        if let Some(name) = named {
+            return Ok(name.to_owned());
+        }
+        let object = self.get(&format!("/api/v1/namespaces/{namespace}/pods/{pod}")).await?;
+        let containers = object["spec"]["containers"].as_array().into_iter().flatten();
+        let names: Vec<&str> = containers.filter_map(|container| container["name"].as_str()).collect();
+        let marked = object["metadata"]["annotations"][DEFAULT_CONTAINER].as_str();
+        let default = marked.filter(|name| names.contains(name)).or_else(|| names.first().copied());
+        // A pod without containers is no legal pod.
+        let default = default.ok_or_else(|| CliError::failed(format!("pod {pod:?} has no container")))?;
+        if names.len() > 1 {
+            eprintln!("Defaulted container {default:?} out of: {}", names.join(", "));
+        }
+        Ok(default.to_owned())
     }
 
     /// Reads one object or list as JSON.

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use minisvc_sandbox::{ExitStatus, FdListener, FdSocket, Process};
 use serde::{Deserialize, Serialize};
@@ -16,10 +17,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{CliError, Context as _};
-use crate::home::LabHome;
+use crate::home::{self, LabHome};
 
 /// Conversations at once; one more is refused.
 const MAX_CONVERSATIONS: usize = 256;
+
+/// Callers at once who are told why they are refused; one more only sees the connection close.
+const MAX_REFUSALS: usize = 16;
+
+/// How long a caller who is refused may take to ask.
+const REFUSED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Where a command shall run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +115,22 @@ pub(crate) struct Refusal {
     pub(crate) hints: Vec<String>,
 }
 
+impl Refusal {
+    /// What a caller is told who is not listened to.
+    fn before_listening(busy: bool) -> Self {
+        let (message, hint) = if busy {
+            ("the lab runs too many commands at once", "wait until some have ended")
+        } else {
+            ("this lab belongs to another user", "start one of your own: minisvc up --state-dir DIR")
+        };
+        Self { message: message.to_owned(), hints: vec![hint.to_owned()] }
+    }
+
+    fn into_error(self) -> CliError {
+        self.hints.into_iter().fold(CliError::failed(self.message), CliError::hint)
+    }
+}
+
 /// The lab as its control socket sees it.
 #[async_trait::async_trait]
 pub(crate) trait Controlled: Send + Sync + 'static {
@@ -135,6 +158,8 @@ pub(crate) async fn serve(
     // Left over from a lab that was killed; a running one holds the lock of the state directory.
     let _ = std::fs::remove_file(&path);
     let listener = FdListener::bind(&path).context(|| format!("cannot listen at {}", path.display()))?;
+    let (uid, gid) = home::behind_sudo();
+    home::give_to(&path, uid, gid)?;
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         let mut conversations = JoinSet::new();
@@ -148,11 +173,14 @@ pub(crate) async fn serve(
                 Ok(socket) if conversations.len() < MAX_CONVERSATIONS && may_ask(&socket) => {
                     conversations.spawn(converse(socket, Arc::clone(&lab)));
                 }
-                Ok(_) => tracing::warn!("a control connection was refused"),
+                Ok(socket) if conversations.len() < MAX_CONVERSATIONS + MAX_REFUSALS => {
+                    conversations.spawn(refuse(socket));
+                }
+                Ok(_) => tracing::warn!("a control connection was dropped"),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a control connection");
                     // Out of descriptors, most likely: do not spin until some are free again.
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
         }
@@ -162,10 +190,23 @@ pub(crate) async fn serve(
     Ok(tasks)
 }
 
-/// The owner, as the host sees them, and root.
+/// The owner, as the host sees them, the user behind sudo, and root.
 fn may_ask(socket: &FdSocket) -> bool {
-    let owner = nix::unistd::geteuid().as_raw();
-    socket.peer_credentials().is_ok_and(|peer| peer.uid == 0 || peer.uid == owner)
+    let owners = [0, nix::unistd::geteuid().as_raw(), home::behind_sudo().0];
+    socket.peer_credentials().is_ok_and(|peer| owners.contains(&peer.uid))
+}
+
+/// Says why nobody listens. The caller speaks first: a socket that is closed with words unread loses the answer.
+async fn refuse(socket: FdSocket) {
+    let busy = may_ask(&socket);
+    tracing::warn!(busy, "a control connection was refused");
+    let refusal = async {
+        socket.recv().await?;
+        answer(&socket, &Answer::Refused(Refusal::before_listening(busy))).await
+    };
+    if let Ok(Err(error)) = tokio::time::timeout(REFUSED_WITHIN, refusal).await {
+        tracing::debug!(%error, "a refused caller did not listen");
+    }
 }
 
 async fn converse(socket: FdSocket, lab: Arc<dyn Controlled>) {
@@ -259,9 +300,7 @@ impl Conversation {
         self.ask(&Request::Exec(execution), &fds).await?;
         match self.next().await? {
             Some(Answer::Started) => Ok(()),
-            Some(Answer::Refused(refusal)) => {
-                Err(refusal.hints.into_iter().fold(CliError::failed(refusal.message), CliError::hint))
-            }
+            Some(Answer::Refused(refusal)) => Err(refusal.into_error()),
             _ => Err(gone()),
         }
     }
@@ -304,10 +343,14 @@ impl Conversation {
     /// Ends the lab and waits until its main process is gone.
     ///
     /// # Errors
-    /// When the lab cannot be reached.
+    /// When the lab cannot be reached, or does not listen to this user.
     pub(crate) async fn down(self) -> Result<(), CliError> {
         self.ask(&Request::Down, &[]).await?;
-        while let Ok(Some(_)) = self.next().await {}
+        while let Ok(Some(said)) = self.next().await {
+            if let Answer::Refused(refusal) = said {
+                return Err(refusal.into_error());
+            }
+        }
         Ok(())
     }
 

@@ -157,10 +157,11 @@ impl Lab {
     pub fn apply(&self, manifest: &str) -> String {
         use std::io::Write as _;
         let mut command = self.command(&["apply", "-f", "-"]);
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("started");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().expect("started");
         process.stdin.take().expect("piped").write_all(manifest.as_bytes()).expect("written");
         let output = process.wait_with_output().expect("ended");
-        assert!(output.status.success(), "apply failed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
@@ -280,7 +281,7 @@ pub fn pod(name: &str, containers: &Value, spec: &Value) -> Value {
 
 /// A container that runs a script.
 pub fn shell(name: &str, script: &str) -> Value {
-    json!({"name": name, "command": ["sh", "-c", script]})
+    json!({"name": name, "image": "any/shell", "command": ["sh", "-c", script]})
 }
 
 /// A container that answers HTTP on a port.

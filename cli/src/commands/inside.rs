@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::api::LabApi;
 use crate::args::{ExecArgs, LabArgs};
 use crate::control::{Conversation, Execution, Place};
 use crate::error::{CliError, Context as _};
@@ -37,8 +38,11 @@ pub(crate) async fn exec(args: &ExecArgs) -> Result<ExitCode, CliError> {
     run(&LabHome::of(&args.lab)?, place, args.command.iter().map(OsString::from).collect()).await
 }
 
-async fn run(home: &LabHome, place: Place, argv: Vec<OsString>) -> Result<ExitCode, CliError> {
+async fn run(home: &LabHome, mut place: Place, argv: Vec<OsString>) -> Result<ExitCode, CliError> {
     let conversation = Conversation::with(home)?;
+    if let Place::Pod { namespace, pod, container } = &mut place {
+        *container = Some(LabApi::of(home)?.container(namespace, pod, container.as_deref()).await?);
+    }
     let (stdio, fds) = Stdio::choose()?;
     let execution = Execution {
         place,
@@ -47,10 +51,11 @@ async fn run(home: &LabHome, place: Place, argv: Vec<OsString>) -> Result<ExitCo
         cwd: std::env::current_dir().ok(),
         terminal: stdio.is_terminal(),
     };
+    // Caught from the start: a signal between the command's start and ours would end us and not reach the command.
+    let mut signals = Signals::catch()?;
     conversation.execute(execution, &fds).await?;
     // Ours would keep the command's terminal and pipes open beyond its end.
     drop(fds);
-    let mut signals = Signals::catch()?;
     let code = loop {
         tokio::select! {
             code = conversation.ended() => break code?,

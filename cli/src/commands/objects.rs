@@ -231,7 +231,8 @@ pub(crate) async fn delete(args: &DeleteArgs) -> Result<(), CliError> {
 pub(crate) async fn logs(args: &LogsArgs) -> Result<(), CliError> {
     let api = LabApi::of(&LabHome::of(&args.lab)?)?;
     let mut query = vec![format!("follow={}", args.follow), format!("previous={}", args.previous)];
-    query.extend(args.container.as_ref().map(|container| format!("container={}", encode(container))));
+    let container = api.container(&args.namespace, &args.pod, args.container.as_deref()).await?;
+    query.push(format!("container={}", encode(&container)));
     query.extend(args.tail.map(|lines| format!("tailLines={lines}")));
     stream_log(&api, &args.namespace, &args.pod, &query.join("&")).await
 }
