@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::task::JoinSet;
@@ -27,6 +30,14 @@ pub(crate) struct Caches {
     pub(crate) sets: Arc<Cache<ReplicaSet>>,
     pub(crate) replication_controllers: Arc<Cache<ReplicationController>>,
     pub(crate) deployments: Arc<Cache<Deployment>>,
+    pub(crate) stateful_sets: Arc<Cache<StatefulSet>>,
+    pub(crate) daemon_sets: Arc<Cache<DaemonSet>>,
+    pub(crate) revisions: Arc<Cache<ControllerRevision>>,
+    pub(crate) jobs: Arc<Cache<Job>>,
+    pub(crate) cron_jobs: Arc<Cache<CronJob>>,
+    pub(crate) budgets: Arc<Cache<PodDisruptionBudget>>,
+    pub(crate) service_cidrs: Arc<Cache<ServiceCIDR>>,
+    pub(crate) ip_addresses: Arc<Cache<IPAddress>>,
     pub(crate) leases: Arc<Cache<Lease>>,
     pub(crate) accounts: Arc<Cache<ServiceAccount>>,
     /// Only those named `kube-root-ca.crt`.
@@ -48,6 +59,14 @@ impl Caches {
             sets: Cache::new(),
             replication_controllers: Cache::new(),
             deployments: Cache::new(),
+            stateful_sets: Cache::new(),
+            daemon_sets: Cache::new(),
+            revisions: Cache::new(),
+            jobs: Cache::new(),
+            cron_jobs: Cache::new(),
+            budgets: Cache::new(),
+            service_cidrs: Cache::new(),
+            ip_addresses: Cache::new(),
             leases: Cache::new(),
             accounts: Cache::new(),
             root_certificates: Cache::new(),
@@ -73,6 +92,14 @@ impl Caches {
         starter.start(&self.sets, all());
         starter.start(&self.replication_controllers, all());
         starter.start(&self.deployments, all());
+        starter.start(&self.stateful_sets, all());
+        starter.start(&self.daemon_sets, all());
+        starter.start(&self.revisions, all());
+        starter.start(&self.jobs, all());
+        starter.start(&self.cron_jobs, all());
+        starter.start(&self.budgets, all());
+        starter.start(&self.service_cidrs, all());
+        starter.start(&self.ip_addresses, all());
         starter.start(&self.leases, all());
         starter.start(&self.accounts, all());
         let named = all().fields(&format!("metadata.name={ROOT_CERTIFICATES}"));
@@ -90,6 +117,14 @@ impl Caches {
         self.sets.synced().await;
         self.replication_controllers.synced().await;
         self.deployments.synced().await;
+        self.stateful_sets.synced().await;
+        self.daemon_sets.synced().await;
+        self.revisions.synced().await;
+        self.jobs.synced().await;
+        self.cron_jobs.synced().await;
+        self.budgets.synced().await;
+        self.service_cidrs.synced().await;
+        self.ip_addresses.synced().await;
         self.leases.synced().await;
         self.accounts.synced().await;
         self.root_certificates.synced().await;

@@ -5,8 +5,10 @@
 //! a small applier around it. This crate starts no process and moves no packet.
 
 mod accounts;
+mod amount;
 mod cache;
 mod caches;
+mod daemonset;
 mod deployment;
 mod endpoint_facts;
 mod endpoints;
@@ -22,12 +24,15 @@ mod mirroring;
 mod namespaces;
 mod nodes;
 mod owners;
+mod pod_writer;
 mod pods;
 mod queue;
 mod replicaset;
+mod revisions;
 mod scheduler;
 mod selector;
 mod served;
+mod statefulset;
 mod taints;
 mod trigger;
 mod worker;
@@ -92,6 +97,8 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     let old_sets = &caches.replication_controllers;
     let old_sets = replicaset::wire::<ReplicationController>(client.clone(), old_sets, &caches.pods, &recorder);
     let deployments = deployment::wire(client.clone(), &caches, &recorder);
+    let stateful_sets = statefulset::wire(client.clone(), &caches, &recorder);
+    let daemon_sets = daemonset::wire(client.clone(), &caches, &recorder);
     let scheduler = scheduler::wire(client.clone(), &caches, &recorder);
     let accounts = accounts::wire(client.clone(), &caches, options.root_certificates);
     let namespaces = namespaces::wire(client.clone(), &caches, kinds.clone());
@@ -121,6 +128,8 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     start.start(sets, WORKERS);
     start.start(old_sets, WORKERS);
     start.start(deployments, WORKERS);
+    start.start(stateful_sets, WORKERS);
+    start.start(daemon_sets, WORKERS);
     start.start(scheduler, 1);
     start.start(accounts, WORKERS);
     start.start(namespaces, WORKERS);

@@ -4,6 +4,6 @@ mod apply;
 mod conditions;
 mod desired;
 mod rollout;
-mod template;
+pub(crate) mod template;
 
 pub(crate) use apply::wire;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::join_all;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 
 use super::desired::{Plan, counts, desired};
@@ -17,6 +17,7 @@ use crate::cache::{Cache, Key};
 use crate::error::{Error, is_status, sentence};
 use crate::events::Recorder;
 use crate::owners;
+use crate::pod_writer::{delete_exactly, pod_from, reference};
 use crate::pods;
 use crate::queue::{Backoff, Queue, Reason};
 use crate::selector::selects;
@@ -130,7 +131,7 @@ impl From<Error> for Failed {
 impl<K: Replicated> Replicas<K> {
     async fn apply(&self, set: &K, plan: Plan) -> Result<(), Failed> {
         let api = Api::namespaced(self.client.clone(), set.meta().namespace.as_deref().unwrap_or_default());
-        let owner = owner(set);
+        let owner = reference(set);
         for pod in plan.adopt {
             self.patch(&api, &pod, &owners::adoption(&pod.metadata, &owner)).await?;
         }
@@ -138,7 +139,7 @@ impl<K: Replicated> Replicas<K> {
             self.patch(&api, &pod, &owners::release(&pod.metadata, &owner.uid)).await?;
         }
         if plan.create > 0 {
-            self.create(&api, set, &owner, plan.create).await?;
+            self.create(&api, set, plan.create).await?;
         }
         self.delete(&api, set, plan.delete).await
     }
@@ -154,9 +155,9 @@ impl<K: Replicated> Replicas<K> {
     }
 
     /// Slow start (P-091): what fails for one pod usually fails for all, so the first is tried alone.
-    async fn create(&self, api: &Api<Pod>, set: &K, owner: &OwnerReference, count: usize) -> Result<(), Failed> {
+    async fn create(&self, api: &Api<Pod>, set: &K, count: usize) -> Result<(), Failed> {
         let Some(template) = set.template() else { return Ok(()) };
-        let pod = pod_from(template, set.meta(), owner);
+        let pod = pod_from(template, set);
         let (mut remaining, mut batch) = (count, 1);
         while remaining > 0 {
             let size = batch.min(remaining);
@@ -213,48 +214,5 @@ impl<K: Replicated> Replicas<K> {
                 Err(Failed { condition, error: Error::api("deleting a pod")(source) })
             }
         }
-    }
-}
-
-/// Deletes this very pod, not a namesake. Answers its last state when it is still shutting down.
-async fn delete_exactly(api: &Api<Pod>, pod: &Pod) -> kube::Result<Option<Pod>> {
-    let only_it = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
-    let params = DeleteParams::background().preconditions(only_it);
-    match api.delete(pod.metadata.name.as_deref().unwrap_or_default(), &params).await {
-        // The server answers the pod also when it is gone at once: only one with grace left is still there.
-        Ok(either) => Ok(either.left().filter(|pod| {
-            pod.metadata.deletion_grace_period_seconds.unwrap_or(0) > 0
-                || pod.metadata.finalizers.iter().flatten().next().is_some()
-        })),
-        Err(error) if is_status(&error, 404) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn owner<K: Replicated>(set: &K) -> OwnerReference {
-    OwnerReference {
-        api_version: K::api_version(&()).into_owned(),
-        kind: K::kind(&()).into_owned(),
-        name: set.meta().name.clone().unwrap_or_default(),
-        uid: set.meta().uid.clone().unwrap_or_default(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
-    }
-}
-
-fn pod_from(template: &PodTemplateSpec, set: &ObjectMeta, owner: &OwnerReference) -> Pod {
-    let from = template.metadata.clone().unwrap_or_default();
-    Pod {
-        metadata: ObjectMeta {
-            generate_name: Some(format!("{}-", set.name.as_deref().unwrap_or_default())),
-            namespace: set.namespace.clone(),
-            labels: from.labels,
-            annotations: from.annotations,
-            finalizers: from.finalizers,
-            owner_references: Some(vec![owner.clone()]),
-            ..ObjectMeta::default()
-        },
-        spec: template.spec.clone(),
-        status: None,
     }
 }

@@ -3,6 +3,6 @@
 mod apply;
 mod desired;
 mod kinds;
-mod order;
+pub(crate) mod order;
 
 pub(crate) use apply::wire;

@@ -5,6 +5,6 @@
 
 mod apply;
 mod place;
-mod terms;
+pub(crate) mod terms;
 
 pub(crate) use apply::wire;

@@ -54,12 +54,18 @@ fn holds(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
 
 /// The first taint that keeps the pod away.
 pub(crate) fn untolerated<'a>(pod: &Pod, node: &'a Node) -> Option<&'a Taint> {
+    all_untolerated(pod, node).into_iter().next()
+}
+
+/// All taints that keep the pod away.
+pub(crate) fn all_untolerated<'a>(pod: &Pod, node: &'a Node) -> Vec<&'a Taint> {
     let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     taints
         .iter()
         .filter(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"))
-        .find(|taint| !tolerations.iter().any(|toleration| tolerates(toleration, taint)))
+        .filter(|taint| !tolerations.iter().any(|toleration| tolerates(toleration, taint)))
+        .collect()
 }
 
 /// Whether the node takes new pods: Ready, and not cordoned unless that is tolerated.
