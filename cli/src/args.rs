@@ -73,6 +73,24 @@ pub(crate) enum NetworkMode {
     Host,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// Yes
+    On,
+    /// No
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Publish {
+    /// Node ports on 127.0.0.1, and load balancers on addresses that mirror theirs: 10.95.1.7 on 127.95.1.7
+    External,
+    /// Every Service besides, on an address that mirrors its own
+    All,
+    /// None
+    None,
+}
+
 #[derive(Debug, Clone, Args)]
 pub(crate) struct UpArgs {
     #[command(flatten)]
@@ -120,6 +138,22 @@ pub(crate) struct ShapeArgs {
     /// Addresses of nodes, control plane and workstation
     #[arg(long, value_name = "CIDR", default_value = "10.95.0.0/24")]
     pub(crate) node_cidr: IpNet,
+
+    /// Addresses of load balancers
+    #[arg(long, value_name = "CIDR", default_value = "10.95.1.0/24")]
+    pub(crate) lb_cidr: IpNet,
+
+    /// Whether pods and the workstation reach what is outside of the lab, and this machine as host.minisvc.internal
+    #[arg(long, value_enum, default_value_t = Switch::On)]
+    pub(crate) egress: Switch,
+
+    /// Which Services this machine reaches without entering the lab
+    #[arg(long, value_enum, default_value_t = Publish::External)]
+    pub(crate) publish: Publish,
+
+    /// Where they are published instead of 127.0.0.0/8; 0.0.0.0 opens them to other machines
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) publish_address: Option<std::net::IpAddr>,
 
     /// Where names outside the cluster are asked, or "none"; may be repeated [default: this machine's name servers]
     #[arg(long = "dns-upstream", env = "MINISVC_DNS_UPSTREAM", value_name = "ADDRESS[:PORT]", value_delimiter = ',')]

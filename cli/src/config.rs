@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::args::{NetworkMode, ShapeArgs};
+use crate::args::{NetworkMode, Publish, ShapeArgs, Switch};
 use crate::error::CliError;
 
 /// Default domain of cluster names.
@@ -19,10 +19,12 @@ pub(crate) const DEFAULT_API_PORT: u16 = 6443;
 /// Prefix length of the range that each node takes of the pod range.
 const NODE_POD_PREFIX: u8 = 24;
 
-/// Offsets in the node range: the workstation, the control plane, this machine (`--network host`), and the first node.
+/// Offsets in the node range: the workstation, the control plane, this machine (`--network host`), the client that published
+/// ports come from, and the first node.
 const WORKSTATION: u32 = 1;
 const CONTROL_PLANE: u32 = 2;
 const HOST: u32 = 3;
+const PUBLISHER: u32 = 4;
 const FIRST_NODE: u32 = 11;
 
 /// The port that name servers are asked at unless another is named.
@@ -37,6 +39,7 @@ pub(crate) struct AddressPlan {
     pub(crate) services: Ipv4Net,
     pub(crate) pods: Ipv4Net,
     pub(crate) nodes: Ipv4Net,
+    pub(crate) load_balancers: Ipv4Net,
 }
 
 impl AddressPlan {
@@ -58,6 +61,26 @@ impl AddressPlan {
     /// This machine itself, when it is connected.
     pub(crate) fn host(&self) -> IpAddr {
         nth(self.nodes, HOST)
+    }
+
+    /// Whom pods see when this machine uses a published port.
+    pub(crate) fn publisher(&self) -> IpAddr {
+        nth(self.nodes, PUBLISHER)
+    }
+
+    /// The machine itself as pods and the workstation see it: the last address of the node range.
+    pub(crate) fn machine(&self) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::from(u32::from(self.nodes.broadcast()).saturating_sub(1)))
+    }
+
+    /// Every range with the flag that names it.
+    fn ranges(&self) -> [(&'static str, Ipv4Net); 4] {
+        [
+            ("--service-cidr", self.services),
+            ("--pod-cidr", self.pods),
+            ("--node-cidr", self.nodes),
+            ("--lb-cidr", self.load_balancers),
+        ]
     }
 
     /// Where the API and DNS listen for pods.
@@ -87,6 +110,11 @@ pub(crate) struct LabConfig {
     pub(crate) images: BTreeMap<String, Vec<String>>,
     /// Where names outside the cluster are asked.
     pub(crate) upstreams: Vec<SocketAddr>,
+    /// Whether what is outside can be reached from inside.
+    pub(crate) egress: bool,
+    pub(crate) publish: Publish,
+    /// Where Services are published; `None`: on loopback addresses that mirror theirs.
+    pub(crate) publish_address: Option<IpAddr>,
 }
 
 impl LabConfig {
@@ -100,6 +128,7 @@ impl LabConfig {
             services: range("--service-cidr", shape.service_cidr, 12, 24)?,
             pods: range("--pod-cidr", shape.pod_cidr, 8, NODE_POD_PREFIX)?,
             nodes: range("--node-cidr", shape.node_cidr, 16, 25)?,
+            load_balancers: range("--lb-cidr", shape.lb_cidr, 8, 30)?,
         };
         check_overlaps(&addresses)?;
         let nodes = plan_nodes(&addresses, shape.nodes)?;
@@ -113,6 +142,9 @@ impl LabConfig {
             api_port: shape.api_port,
             images,
             upstreams,
+            egress: shape.egress == Switch::On,
+            publish: shape.publish,
+            publish_address: shape.publish_address,
         })
     }
 }
@@ -148,7 +180,7 @@ fn range(flag: &str, net: IpNet, shortest: u8, longest: u8) -> Result<Ipv4Net, C
 }
 
 fn check_overlaps(plan: &AddressPlan) -> Result<(), CliError> {
-    let named = [("--service-cidr", plan.services), ("--pod-cidr", plan.pods), ("--node-cidr", plan.nodes)];
+    let named = plan.ranges();
     for (index, (flag, net)) in named.iter().enumerate() {
         if net.contains(&Ipv4Addr::LOCALHOST) || net.addr().is_loopback() || net.addr().is_multicast() {
             return Err(CliError::usage(format!("{flag} {net} cannot be used: it is no unicast range"))
@@ -227,8 +259,7 @@ fn parse_image(text: &str) -> Result<(String, Vec<String>), CliError> {
 /// # Errors
 /// Names the flag, the range, and the route it collides with.
 pub(crate) fn check_host_routes(plan: &AddressPlan, routes: &[Ipv4Net]) -> Result<(), CliError> {
-    let named = [("--service-cidr", plan.services), ("--pod-cidr", plan.pods), ("--node-cidr", plan.nodes)];
-    for (flag, net) in named {
+    for (flag, net) in plan.ranges() {
         // The default route covers everything and collides with nothing.
         let taken = routes.iter().filter(|route| route.prefix_len() > 0);
         if let Some(route) = taken.into_iter().find(|route| route.contains(&net) || net.contains(*route)) {

@@ -144,9 +144,30 @@ impl LabHome {
         give_to(&self.record_path(), uid, gid)
     }
 
+    /// Writes down where this machine reaches the lab's Services.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(crate) fn write_published(&self, published: &[minisvc_netd::Published]) -> Result<(), CliError> {
+        let text = serde_json::to_vec_pretty(published).context(|| "cannot describe what is published".to_owned())?;
+        let (uid, gid) = behind_sudo();
+        write_private(&self.published_path(), &text)?;
+        give_to(&self.published_path(), uid, gid)
+    }
+
+    /// Where this machine reaches the lab's Services, as the running lab has written it down.
+    pub(crate) fn published(&self) -> serde_json::Value {
+        let text = std::fs::read(self.published_path()).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_else(|_| serde_json::json!([]))
+    }
+
+    fn published_path(&self) -> PathBuf {
+        self.run_dir().join("published.json")
+    }
+
     /// Removes what says that the lab runs. Called last, when it no longer does.
     pub(crate) fn clear_run(&self) {
-        for path in [self.record_path(), self.api_socket(), self.control_socket()] {
+        for path in [self.record_path(), self.published_path(), self.api_socket(), self.control_socket()] {
             // A file that is gone already is what we want.
             let _ = std::fs::remove_file(path);
         }

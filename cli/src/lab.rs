@@ -30,6 +30,7 @@ use crate::control::{self, Controlled, Execution, FlowQuery, FlowView, Place, Re
 use crate::error::{CliError, Context as _};
 use crate::home::{self, LabHome, LabRecord};
 use crate::narrator::Narrator;
+use crate::outside::{self, Surroundings};
 use crate::wires::Wires;
 use crate::workstation;
 /// Where the API listens inside the lab; the `kubernetes` Service leads there from port 443.
@@ -69,8 +70,8 @@ pub(crate) struct Lab {
     sandbox: Sandbox,
     netd: Netd,
     inside: Arc<Inside>,
-    /// Held so that the control plane's namespace lives as long as the lab.
-    _control_plane: Namespace,
+    /// Held so that these namespaces live as long as the lab: the control plane's, the relay's, the publisher's.
+    _places: Vec<Namespace>,
     /// Cancelled when the lab goes down.
     shutdown: CancellationToken,
     tasks: JoinSet<()>,
@@ -120,6 +121,7 @@ impl Lab {
         let (wires, device) = opened.context(|| "cannot make the control-plane's network".to_owned())?;
         let mut options = minisvc_netd::Config::new(nets.0, nets.1);
         options.offload = wires.offload();
+        options.own_cidrs = vec![IpNet::V4(addresses.nodes), IpNet::V4(addresses.load_balancers)];
         let netd = Netd::start(options).context(|| "cannot start the data plane".to_owned())?;
         attach(&netd, "control-plane", device, addresses.control_plane(), LinkRole::ControlPlane);
         let workstation = make_namespace(&sandbox, "workstation").await?;
@@ -137,10 +139,14 @@ impl Lab {
         let (client, token) = (component(&api, "netd"), shutdown.clone());
         tasks.spawn(async move { follow.follow(client, token).await });
         start_dns(config, &api, &control_plane, &mut tasks, &shutdown).await?;
+        let surroundings = Surroundings { config, sandbox: &sandbox, netd: &netd, wires, shutdown: &shutdown };
+        let relay = surroundings.start_relay(&mut tasks).await?;
+        let publisher = surroundings.start_publisher(component(&api, "publisher"), home, &mut tasks).await?;
         narrator.step(&format!("names of *.{CLUSTER_DOMAIN} resolve at {}", addresses.dns()));
 
         let options = minisvc_controllers::Options {
             root_certificates: api.ca().certificate().to_owned(),
+            load_balancer_pool: vec![IpNet::V4(addresses.load_balancers)],
             ..minisvc_controllers::Options::default()
         };
         tasks.spawn(minisvc_controllers::run(component(&api, "controllers"), options, shutdown.clone()));
@@ -158,7 +164,8 @@ impl Lab {
         wait_for_nodes(config, component(&api, "cli")).await?;
         narrator.step(&format!("{} of {} nodes are ready for pods", config.nodes.len(), config.nodes.len()));
         home.write_record(&LabRecord::new(config, &server))?;
-        Ok(Self { home: home.clone(), api, sandbox, netd, inside, _control_plane: control_plane, shutdown, tasks })
+        let places = [Some(control_plane), relay, publisher].into_iter().flatten().collect();
+        Ok(Self { home: home.clone(), api, sandbox, netd, inside, _places: places, shutdown, tasks })
     }
 
     /// A client of the lab's API that may do everything.
@@ -337,7 +344,7 @@ fn serve_unix(
 /// Gives this machine an interface of its own to the lab, with routes to everything in it. Both vanish with the descriptor.
 async fn connect_host(config: &LabConfig, netd: &Netd, wires: Wires) -> Result<(), CliError> {
     let addresses = &config.addresses;
-    let routes = [addresses.services, addresses.pods, addresses.nodes];
+    let routes = [addresses.services, addresses.pods, addresses.nodes, addresses.load_balancers];
     let host = addresses.host();
     let spec = TunSpec {
         name: HOST_INTERFACE.to_owned(),
@@ -355,12 +362,12 @@ async fn connect_host(config: &LabConfig, netd: &Netd, wires: Wires) -> Result<(
     Ok(())
 }
 
-async fn make_namespace(sandbox: &Sandbox, name: &str) -> Result<Namespace, CliError> {
+pub(crate) async fn make_namespace(sandbox: &Sandbox, name: &str) -> Result<Namespace, CliError> {
     let made = sandbox.make_namespace(NamespaceSpec::new(name, name)).await;
     made.context(|| format!("cannot make the {name}'s namespace"))
 }
 
-fn attach(netd: &Netd, name: &str, device: OwnedFd, address: IpAddr, role: LinkRole) {
+pub(crate) fn attach(netd: &Netd, name: &str, device: OwnedFd, address: IpAddr, role: LinkRole) {
     netd.attach(Link { name: name.to_owned(), device, addresses: vec![address], role });
 }
 
@@ -382,6 +389,7 @@ async fn start_dns(
         reverse: vec![IpNet::V4(addresses.services), IpNet::V4(addresses.pods)],
         address: addresses.dns(),
         upstreams: config.upstreams.clone(),
+        hosts: outside::names(config),
     };
     let client = component(api, "dnsd");
     minisvc_dnsd::publish(client.clone(), addresses.dns(), addresses.control_plane()).await.context(doing)?;

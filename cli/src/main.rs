@@ -17,6 +17,7 @@ mod load;
 mod manifests;
 mod narrator;
 mod output;
+mod outside;
 mod probe;
 mod terminal;
 mod wires;

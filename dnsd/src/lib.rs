@@ -49,6 +49,8 @@ pub struct Config {
     pub address: IpAddr,
     /// Where other names are asked; without any they are refused.
     pub upstreams: Vec<SocketAddr>,
+    /// Further names with their addresses, outside the cluster domain.
+    pub hosts: Vec<(String, Vec<IpAddr>)>,
 }
 
 impl Config {
@@ -58,6 +60,7 @@ impl Config {
             ttl: self.ttl,
             reverse: self.reverse.clone(),
             servers: vec![self.address],
+            hosts: self.hosts.iter().map(|(name, addresses)| (Name::new(name), addresses.clone())).collect(),
         }
     }
 }

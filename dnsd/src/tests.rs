@@ -24,6 +24,7 @@ fn zone() -> Zone {
         ttl: 5,
         reverse: vec!["10.96.0.0/16".parse().expect("a range")],
         servers: vec![Ipv4Addr::new(10, 96, 0, 10).into()],
+        hosts: vec![],
     };
     let service =
         |name: &str, kind| ServiceEntry { namespace: "default".into(), name: name.into(), kind, ports: vec![] };

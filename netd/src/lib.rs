@@ -6,6 +6,7 @@
 
 mod closers;
 mod device;
+mod publish;
 mod publisher;
 mod records;
 mod relay;
@@ -31,6 +32,7 @@ pub use minisvc_translator::{Counters, FlowRecord, Frontend, PortId, Protocol, S
 use minisvc_translator::{Limits, Translator};
 use tokio_util::sync::CancellationToken;
 
+pub use crate::publish::{Dialer, PublishConfig, Published, publish};
 use crate::publisher::Publisher;
 pub use crate::relay::{RelaySockets, RelayStats};
 pub use crate::table::{Clash, Holder, LinkRole};

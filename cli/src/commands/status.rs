@@ -19,7 +19,8 @@ pub(crate) async fn status(args: &StatusArgs) -> Result<(), CliError> {
         Some(_) => Some(contents(&LabApi::of(&home)?).await?),
         None => None,
     };
-    let everything = json!({"labs": labs, "lab": home.name, "contents": contents});
+    let published = if contents.is_some() { home.published() } else { json!([]) };
+    let everything = json!({"labs": labs, "lab": home.name, "contents": contents, "published": published});
     match args.output {
         Output::Json => output::print_json(&everything),
         Output::Yaml => output::print_yaml(&everything),
@@ -29,7 +30,7 @@ pub(crate) async fn status(args: &StatusArgs) -> Result<(), CliError> {
                 eprintln!("No lab runs. Start one: minisvc up");
                 return Ok(());
             }
-            output::print(&render(&labs, contents.as_ref()))
+            output::print(&(render(&labs, contents.as_ref()) + &render_published(&published)))
         }
     }
 }
@@ -63,6 +64,22 @@ fn render(labs: &[LabRecord], contents: Option<&Value>) -> String {
         services.render_all()
     );
     text
+}
+
+/// Where this machine reaches Services without entering the lab; an exclamation mark says that the port is not the usual one.
+fn render_published(published: &Value) -> String {
+    let rows: Vec<&Value> = published.as_array().into_iter().flatten().collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&["NAMESPACE", "SERVICE", "PROTOCOL", "ON THIS MACHINE", "IN THE LAB"]);
+    for row in rows {
+        let cell = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+        let moved = if row["address"] == row["wanted"] { "" } else { " !" };
+        let address = cell("address") + moved;
+        table.push(vec![cell("namespace"), cell("service"), cell("protocol"), address, cell("target")]);
+    }
+    format!("\n{}", table.render_all())
 }
 
 /// Counts what the lab holds and lists its Services with their endpoints.
@@ -113,6 +130,18 @@ fn describe(service: &Value, slices: &[Value]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_published_is_shown_with_a_mark_where_the_port_is_another() {
+        let port = |address: &str| {
+            json!({"namespace": "n", "service": "web", "protocol": "TCP", "target": "10.95.1.7:80",
+                "wanted": "127.95.1.7:80", "address": address})
+        };
+        let text = render_published(&json!([port("127.95.1.7:80"), port("127.95.1.7:40000")]));
+        assert!(text.contains("127.95.1.7:80 ") && text.contains("127.95.1.7:40000 !"), "{text}");
+        assert_eq!(text.matches('!').count(), 1, "{text}");
+        assert_eq!(render_published(&json!([])), "");
+    }
 
     #[test]
     fn a_service_is_shown_with_the_endpoints_of_all_its_slices() {

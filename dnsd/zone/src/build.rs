@@ -18,6 +18,8 @@ pub struct ZoneConfig {
     pub reverse: Vec<IpNet>,
     /// The server's own addresses, for glue.
     pub servers: Vec<IpAddr>,
+    /// Names outside the cluster domain that are answered here nevertheless, such as that of the machine.
+    pub hosts: Vec<(Name, Vec<IpAddr>)>,
 }
 
 /// A port of a Service or of an endpoint.

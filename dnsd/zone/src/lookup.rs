@@ -43,6 +43,9 @@ impl Zone {
                 Found::Records(records, additional) => Outcome::Answer(self.select(name, kind, records, additional)),
             };
         }
+        if let Some((_, addresses)) = self.config.hosts.iter().find(|(host, _)| host == name) {
+            return Outcome::Answer(self.select(name, kind, as_records(addresses), Vec::new()));
+        }
         self.answer_reverse(name, kind)
     }
 

@@ -42,6 +42,7 @@ fn zone_of(input: ZoneInput) -> Zone {
         ttl: 30,
         reverse: ["10.96.0.0/16", "10.244.0.0/16"].map(|range| range.parse().expect("a range")).to_vec(),
         servers: vec![ip("10.96.0.10")],
+        hosts: vec![(Name::new("host.minisvc.internal"), vec![ip("10.95.0.254")])],
     };
     Zone::build(config, input)
 }
@@ -190,11 +191,26 @@ fn every_no_carries_the_soa_and_every_record_the_ttl() {
     assert_eq!(yes.answers[0].ttl, 30);
     let mut long = input();
     long.namespaces.clear();
-    let config = ZoneConfig { domain: Name::new("cluster.local"), ttl: 3600, reverse: vec![], servers: vec![] };
+    let config =
+        ZoneConfig { domain: Name::new("cluster.local"), ttl: 3600, reverse: vec![], servers: vec![], hosts: vec![] };
     let Outcome::Answer(no) = Zone::build(config, long).answer(&Name::new("x.cluster.local"), RecordType::A) else {
         panic!("ours")
     };
     assert_eq!(no.authority[0].ttl, 300, "at most five minutes");
+}
+
+#[test]
+fn the_machine_has_a_name_outside_the_cluster_domain() {
+    let found = answer("host.minisvc.internal", RecordType::A);
+    assert_eq!(
+        found.answers.iter().map(|r| r.data.clone()).collect::<Vec<_>>(),
+        [RecordData::A([10, 95, 0, 254].into())]
+    );
+    let none = answer("host.minisvc.internal", RecordType::Aaaa);
+    assert_eq!((none.code, none.answers.len()), (Code::NoError, 0), "it exists");
+    for other in ["minisvc.internal", "x.host.minisvc.internal"] {
+        assert!(matches!(ask(other, RecordType::A), Outcome::NotOurs), "{other}");
+    }
 }
 
 // N-010, N-011
