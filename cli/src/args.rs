@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Exec(ExecArgs),
     /// Run a local command as a pod, in the foreground
     Run(RunArgs),
+    /// Show how a name is looked up: the search list, each query and each answer
+    Dns(DnsArgs),
     /// Print the path of the lab's kubeconfig file
     Kubeconfig(LabArgs),
     /// Run kubectl against the lab
@@ -232,6 +234,28 @@ pub(crate) struct ExecArgs {
     /// The command, after `--`
     #[arg(last = true, required = true, num_args = 1..)]
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DnsArgs {
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+
+    /// Look the name up in this pod; without it on the workstation
+    #[arg(long, value_name = "POD")]
+    pub(crate) from: Option<String>,
+
+    /// Namespace of the pod
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+
+    /// Record type: A, AAAA, SRV, PTR …
+    #[arg(short = 't', long = "type", value_name = "TYPE", default_value = "A")]
+    pub(crate) record_type: String,
+
+    /// The name as a program would give it to the resolver
+    #[arg(value_name = "NAME")]
+    pub(crate) query: String,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -14,6 +14,7 @@ mod error;
 mod home;
 mod lab;
 mod load;
+mod lookup;
 mod manifests;
 mod narrator;
 mod output;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Some("__resolve") => return workstation::resolve_main(),
         Some("__get") => return probe::get_main(),
         Some("__dig") => return probe::dig_main(),
+        Some("__lookup") => return lookup::lookup_main(),
         _ => {}
     }
     let cli = Cli::parse();
@@ -86,6 +88,7 @@ async fn dispatch(command: &Command) -> Result<ExitCode, CliError> {
         Command::Shell(args) => inside::shell(args).await,
         Command::Exec(args) => inside::exec(args).await,
         Command::Run(args) => run::run(args).await,
+        Command::Dns(args) => inside::dns(args).await,
         Command::Get(args) => objects::get(args).await.map(done),
         Command::Apply(args) => objects::apply(args).await.map(done),
         Command::Delete(args) => objects::delete(args).await.map(done),

@@ -5,19 +5,20 @@
 //! receiver does that.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::packet::Packet;
 use crate::table::PortId;
 
-/// What all fragments of a datagram share (RFC 791 2.3), as the sender sent them.
+/// What all fragments of a datagram share (RFC 791 2.3, RFC 8200 4.5), as the sender sent them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct DatagramKey {
-    src: Ipv4Addr,
-    dst: Ipv4Addr,
+    src: IpAddr,
+    dst: IpAddr,
+    /// Always 0 in IPv6, where headers between it and the transport are in the first fragment only.
     protocol: u8,
-    identification: u16,
+    identification: u32,
 }
 
 impl DatagramKey {
@@ -25,7 +26,7 @@ impl DatagramKey {
         Self {
             src: packet.src(),
             dst: packet.dst(),
-            protocol: packet.protocol(),
+            protocol: if packet.src().is_ipv4() { packet.protocol() } else { 0 },
             identification: packet.identification(),
         }
     }
@@ -35,7 +36,7 @@ impl DatagramKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Path {
     /// They get these addresses and this identification, and go there.
-    Forward { src: IpAddr, dst: IpAddr, identification: u16, port: PortId },
+    Forward { src: IpAddr, dst: IpAddr, identification: u32, port: PortId },
     /// The first one was not forwarded.
     Refused,
 }

@@ -37,12 +37,12 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// Not an IP packet, or shorter than its headers claim.
     Malformed = "malformed",
-    /// An IP version that this lab does not carry.
-    Family = "family",
     /// A first fragment too short to hold the ports (RFC 1858).
     TinyFragment = "tiny_fragment",
     /// The source address is not one of the sending port.
     Spoofed = "spoofed",
+    /// IPv6 between neighbours on one link: solicitations, and link-local addresses (RFC 4861, RFC 4291 2.5.6).
+    LinkLocal = "link_local",
     /// A multicast, broadcast, loopback or unspecified destination (D-111).
     Unroutable = "unroutable",
     /// A service-range address that belongs to no Service (D-035).

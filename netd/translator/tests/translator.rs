@@ -1,8 +1,12 @@
-//! The translator seen from outside: whole packets in, whole packets out, and a clock that the tests own.
+//! The translator seen from outside: whole packets in, whole packets out, and a clock that the tests own. With IPv4; the same
+//! tests run with IPv6 in `translator6.rs`.
 //!
 //! Comments above tests, and labels of table rows, name the statements of `docs/behaviour/dataplane.md` they prove.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+/// Whether hosts have IPv6 addresses.
+const IPV6: bool = false;
 
 #[path = "translator/addresses.rs"]
 mod addresses;
@@ -14,6 +18,8 @@ mod corpus;
 mod flows;
 #[path = "translator/fragments.rs"]
 mod fragments;
+#[path = "translator/header4.rs"]
+mod header4;
 #[path = "translator/icmp.rs"]
 mod icmp;
 #[path = "translator/lab.rs"]
@@ -30,3 +36,5 @@ mod topology;
 mod updates;
 #[path = "translator/verdicts.rs"]
 mod verdicts;
+#[path = "translator/wire.rs"]
+mod wire;

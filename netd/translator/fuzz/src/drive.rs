@@ -3,18 +3,24 @@
 //! Used by the fuzz target, and by an ordinary test that replays the corpus.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use minisvc_translator::packet::{Packet, checksum};
 use minisvc_translator::{
-    Checksum, Endpoint, Frontend, FrontendKind, Limits, Node, PacketBuf, Policies, PortId, Protocol, Role, Route,
-    ServicePort, ServicePortId, ServiceTable, Translator, Verdict,
+    Checksum, Endpoint, Frontend, FrontendKind, Limits, Node, NodeId, PacketBuf, Policies, PortId, Protocol, Role,
+    Route, ServicePort, ServicePortId, ServiceTable, Translator, Verdict,
 };
 
 /// Addresses of the lab, each at the port of its place here.
 const HOSTS: [[u8; 4]; 4] = [[10, 244, 0, 10], [10, 244, 0, 11], [10, 95, 0, 11], [10, 95, 0, 1]];
+
+/// The IPv6 address that a host has besides, and that a Service address becomes.
+fn beside(addr: [u8; 4]) -> IpAddr {
+    let [a, b, c, d] = addr.map(u16::from);
+    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, a << 8 | b, c << 8 | d).into()
+}
 
 /// Runs a list of records: an operation byte, and for packets a length in two bytes and as many bytes of packet.
 ///
@@ -60,7 +66,7 @@ pub fn packets(data: &[u8]) {
 fn send(translator: &mut Translator, operation: u8, packet: &[u8], now: Instant) {
     let from = PortId(u32::from(operation) % 4);
     let partial = operation & 0x80 != 0;
-    let mut storage = vec![0; packet.len() + 600];
+    let mut storage = vec![0; packet.len() + 1280];
     storage[..packet.len()].copy_from_slice(packet);
     let kind = if partial { Checksum::Partial } else { Checksum::Full };
     let mut buf = PacketBuf::new(&mut storage, packet.len(), kind);
@@ -84,7 +90,7 @@ fn send(translator: &mut Translator, operation: u8, packet: &[u8], now: Instant)
 fn well_formed(packet: &mut [u8]) {
     // A held fragment is somebody else's packet: its checksum is as right as it was. What is ours is never fragmented.
     let view = Packet::parse(packet, Checksum::Full).expect("what is sent is a packet");
-    if view.fragment_offset() == 0 && !view.more_fragments() {
+    if view.src().is_ipv4() && view.fragment_offset() == 0 && !view.more_fragments() {
         assert_eq!(checksum(&view.bytes()[..view.header_len()]), 0, "the header checksum is right");
     }
 }
@@ -92,17 +98,30 @@ fn well_formed(packet: &mut [u8]) {
 /// One of a few tables: bits say who is there and who is ready.
 fn table(variant: u8) -> Arc<ServiceTable> {
     let mut table = ServiceTable::new();
-    let node = table.add_node(Node { name: "node".into(), addresses: vec![HOSTS[2].into()], zone: None });
+    let addresses = vec![HOSTS[2].into(), beside(HOSTS[2])];
+    let node = table.add_node(Node { name: "node".into(), addresses, zone: None });
     let roles = [Role::Pod { node }, Role::Pod { node }, Role::Node { node }, Role::Workstation];
     for ((port, addr), role) in (0..).zip(HOSTS).zip(roles) {
         if port != 1 || variant & 1 == 0 {
             table.add_route(IpAddr::from(addr), Route { port: PortId(port), role });
+            table.add_route(beside(addr), Route { port: PortId(port), role });
         }
     }
-    table.add_service_cidr("10.96.0.0/16".parse().expect("a range"));
-    table.add_pod_cidr("10.244.0.0/16".parse().expect("a range"));
+    for cidr in ["10.96.0.0/16", "fd00::a60:0/112"] {
+        table.add_service_cidr(cidr.parse().expect("a range"));
+    }
+    for cidr in ["10.244.0.0/16", "fd00::af4:0/112"] {
+        table.add_pod_cidr(cidr.parse().expect("a range"));
+    }
+    add_services(&mut table, variant, node, |addr| addr.into());
+    add_services(&mut table, variant, node, beside);
+    Arc::new(table)
+}
+
+/// One Service on both protocols, in the family that `address` gives.
+fn add_services(table: &mut ServiceTable, variant: u8, node: NodeId, address: fn([u8; 4]) -> IpAddr) {
     let endpoints = [(0, 2), (1, 4)].map(|(host, bit): (usize, u8)| Endpoint {
-        addr: IpAddr::from(HOSTS[host]),
+        addr: address(HOSTS[host]),
         port: 8080,
         ready: variant & bit == 0,
         serving: variant & bit == 0,
@@ -121,9 +140,8 @@ fn table(variant: u8) -> Arc<ServiceTable> {
             (FrontendKind::LoadBalancer, [10, 95, 1, 7], 80),
         ];
         for (kind, addr, port) in frontends {
-            let frontend = Frontend { addr: IpAddr::from(addr), protocol, port };
+            let frontend = Frontend { addr: address(addr), protocol, port };
             table.add_frontend(frontend, kind, Arc::clone(&service));
         }
     }
-    Arc::new(table)
 }

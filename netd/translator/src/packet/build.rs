@@ -1,6 +1,6 @@
 //! Packets of our own: TCP resets and ICMP errors. Always whole, with complete checksums.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use super::checksum::{checksum, fold, pseudo_header, sum};
 use super::view::{ACK, Packet, RST};
@@ -8,12 +8,16 @@ use crate::tuple::Tuple;
 
 const TTL: u8 = 64;
 const IPV4_HEADER: u16 = 20;
+const TCP: u8 = 6;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
 const TCP_HEADER: u16 = 20;
 const ICMP_HEADER: u16 = 8;
-/// As much of the original as fits into 576 bytes (RFC 1812 4.3.2.3).
+/// As much of the original as fits into 576 bytes (RFC 1812 4.3.2.3), or the least MTU of IPv6 (RFC 4443 2.4).
 const MOST_QUOTED: usize = 576 - 28;
+const MOST_QUOTED_V6: usize = 1280 - 48;
 
-/// What an ICMP error says (RFC 792).
+/// What an ICMP error says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ErrorKind {
     /// There is no way to the destination's network.
@@ -27,24 +31,37 @@ pub(crate) enum ErrorKind {
 }
 
 impl ErrorKind {
-    fn type_and_code(self) -> (u8, u8) {
-        match self {
-            Self::NetUnreachable => (3, 0),
-            Self::HostUnreachable => (3, 1),
-            Self::PortUnreachable => (3, 3),
-            Self::TimeExceeded => (11, 0),
+    /// By RFC 792 and, for ICMPv6, RFC 4443 3.
+    fn type_and_code(self, ipv6: bool) -> [u8; 2] {
+        match (self, ipv6) {
+            (Self::NetUnreachable, false) => [3, 0],
+            (Self::HostUnreachable, false) => [3, 1],
+            (Self::PortUnreachable, false) => [3, 3],
+            (Self::TimeExceeded, false) => [11, 0],
+            (Self::NetUnreachable, true) => [1, 0],
+            (Self::HostUnreachable, true) => [1, 3],
+            (Self::PortUnreachable, true) => [1, 4],
+            (Self::TimeExceeded, true) => [3, 0],
         }
     }
 }
 
 /// Writes an ICMP error from `reporter` about a packet, to its source, with the packet as it came quoted in it (D-037).
-pub(crate) fn icmp_error(out: &mut Vec<u8>, reporter: Ipv4Addr, about: &Packet<'_>, kind: ErrorKind) {
-    let quote = about.bytes().get(..about.bytes().len().min(MOST_QUOTED)).unwrap_or_default();
-    let (icmp_type, code) = kind.type_and_code();
+/// Nothing if the reporter is of the other family.
+pub(crate) fn icmp_error(out: &mut Vec<u8>, reporter: IpAddr, about: &Packet<'_>, kind: ErrorKind) {
+    let ipv6 = reporter.is_ipv6();
+    let (protocol, most) = if ipv6 { (ICMPV6, MOST_QUOTED_V6) } else { (ICMP, MOST_QUOTED) };
+    let quote = about.bytes().get(..about.bytes().len().min(most)).unwrap_or_default();
+    let head = kind.type_and_code(ipv6);
     let length = u16::try_from(quote.len()).unwrap_or_default() + ICMP_HEADER;
-    ip_header(out, reporter, about.src(), 1, length);
-    let covered = u64::from(u16::from_be_bytes([icmp_type, code])) + sum(quote);
-    out.extend_from_slice(&[icmp_type, code]);
+    ip_header(out, reporter, about.src(), protocol, length);
+    if out.is_empty() {
+        return;
+    }
+    // Only that of ICMPv6 covers the addresses (RFC 4443 2.3).
+    let addresses = if ipv6 { pseudo_header(reporter, about.src(), protocol, length) } else { 0 };
+    let covered = addresses + u64::from(u16::from_be_bytes(head)) + sum(quote);
+    out.extend_from_slice(&head);
     out.extend_from_slice(&(!fold(covered)).to_be_bytes());
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(quote);
@@ -62,10 +79,12 @@ pub(crate) fn reset(out: &mut Vec<u8>, to: &Packet<'_>) {
     }
 }
 
-/// Writes a RST with these addresses and numbers; nothing if they are not IPv4.
+/// Writes a RST with these addresses and numbers; nothing if the addresses are of two families.
 pub(crate) fn reset_for(out: &mut Vec<u8>, tuple: &Tuple, seq: u32, ack: Option<u32>) {
-    let (IpAddr::V4(src), IpAddr::V4(dst)) = (tuple.src, tuple.dst) else { return };
-    ip_header(out, src, dst, 6, TCP_HEADER);
+    ip_header(out, tuple.src, tuple.dst, TCP, TCP_HEADER);
+    if out.is_empty() {
+        return;
+    }
     let flags = RST | if ack.is_some() { ACK } else { 0 };
     let mut segment = [0; TCP_HEADER as usize];
     {
@@ -82,21 +101,34 @@ pub(crate) fn reset_for(out: &mut Vec<u8>, tuple: &Tuple, seq: u32, ack: Option<
     // Data offset in 32-bit words, and flags; window, checksum and urgent pointer follow as zeros.
     segment[12] = 5 << 4;
     segment[13] = flags;
-    let covered = pseudo_header(src, dst, 6, TCP_HEADER) + sum(&segment);
+    let covered = pseudo_header(tuple.src, tuple.dst, TCP, TCP_HEADER) + sum(&segment);
     [segment[16], segment[17]] = (!fold(covered)).to_be_bytes();
     out.extend_from_slice(&segment);
 }
 
-fn ip_header(out: &mut Vec<u8>, src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, length: u16) {
-    let start = out.len();
-    out.extend_from_slice(&[0x45, 0]);
-    out.extend_from_slice(&(IPV4_HEADER + length).to_be_bytes());
-    // No identification is needed for what may not be fragmented (RFC 6864 4.1).
-    out.extend_from_slice(&[0, 0, 0x40, 0, TTL, protocol, 0, 0]);
-    out.extend_from_slice(&src.octets());
-    out.extend_from_slice(&dst.octets());
-    let sum = checksum(out.get(start..).unwrap_or_default());
-    if let Some(place) = out.get_mut(start + 10..start + 12) {
-        place.copy_from_slice(&sum.to_be_bytes());
+/// Writes an IP header; nothing if the addresses are of two families.
+fn ip_header(out: &mut Vec<u8>, src: IpAddr, dst: IpAddr, protocol: u8, length: u16) {
+    match (src, dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let start = out.len();
+            out.extend_from_slice(&[0x45, 0]);
+            out.extend_from_slice(&(IPV4_HEADER + length).to_be_bytes());
+            // No identification is needed for what may not be fragmented (RFC 6864 4.1).
+            out.extend_from_slice(&[0, 0, 0x40, 0, TTL, protocol, 0, 0]);
+            out.extend_from_slice(&src.octets());
+            out.extend_from_slice(&dst.octets());
+            let sum = checksum(out.get(start..).unwrap_or_default());
+            if let Some(place) = out.get_mut(start + 10..start + 12) {
+                place.copy_from_slice(&sum.to_be_bytes());
+            }
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            out.extend_from_slice(&[0x60, 0, 0, 0]);
+            out.extend_from_slice(&length.to_be_bytes());
+            out.extend_from_slice(&[protocol, TTL]);
+            out.extend_from_slice(&src.octets());
+            out.extend_from_slice(&dst.octets());
+        }
+        _ => {}
     }
 }

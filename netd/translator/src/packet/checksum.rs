@@ -1,6 +1,6 @@
 //! Internet checksums (RFC 1071) and how they change with the bytes they cover (RFC 1624).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How much of a packet's TCP or UDP checksum is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +26,13 @@ impl Delta {
     /// An IPv4 address changes.
     pub fn addr(&mut self, old: Ipv4Addr, new: Ipv4Addr) {
         for (old, new) in words(old).into_iter().zip(words(new)) {
+            self.word(old, new);
+        }
+    }
+
+    /// An IPv6 address changes.
+    pub fn addr6(&mut self, old: Ipv6Addr, new: Ipv6Addr) {
+        for (old, new) in old.segments().into_iter().zip(new.segments()) {
             self.word(old, new);
         }
     }
@@ -81,9 +88,14 @@ pub fn checksum(bytes: &[u8]) -> u16 {
     !fold(sum(bytes))
 }
 
-/// The sum of the pseudo-header of TCP and UDP over IPv4 (RFC 9293 3.1). `length` is that of header and payload.
-pub fn pseudo_header(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, length: u16) -> u64 {
-    sum(&src.octets()) + sum(&dst.octets()) + u64::from(protocol) + u64::from(length)
+/// The sum of the pseudo-header of TCP and UDP over IPv4 (RFC 9293 3.1) or IPv6 (RFC 8200 8.1). `length` is that of header
+/// and payload. The addresses are of one family.
+pub fn pseudo_header(src: impl Into<IpAddr>, dst: impl Into<IpAddr>, protocol: u8, length: u16) -> u64 {
+    let of = |addr: IpAddr| match addr {
+        IpAddr::V4(addr) => sum(&addr.octets()),
+        IpAddr::V6(addr) => sum(&addr.octets()),
+    };
+    of(src.into()) + of(dst.into()) + u64::from(protocol) + u64::from(length)
 }
 
 fn words(addr: Ipv4Addr) -> [u16; 2] {

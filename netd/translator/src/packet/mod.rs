@@ -1,10 +1,12 @@
 //! Packets: parsed once, edited in place.
 //!
 //! [`PacketBuf`] is what a caller lends for one packet. [`Packet`] is the validated view of it: it remembers where
-//! everything is, its accessors never fail, and its edits keep the checksums right. Only IPv4 is carried so far.
+//! everything is, its accessors never fail, and its edits keep the checksums right.
 
 mod build;
 mod checksum;
+mod layout;
+mod raw;
 mod view;
 
 pub(crate) use build::{ErrorKind, icmp_error, reset, reset_for};
@@ -22,7 +24,7 @@ pub struct PacketBuf<'a> {
 
 impl<'a> PacketBuf<'a> {
     /// A packet of `len` bytes at the start of `storage`. The rest of `storage` is free for an answer, which needs up to
-    /// 576 bytes. A `len` beyond the storage means all of it.
+    /// 576 bytes in IPv4 and 1280 in IPv6. A `len` beyond the storage means all of it.
     pub fn new(storage: &'a mut [u8], len: usize, checksum: Checksum) -> Self {
         let len = len.min(storage.len());
         Self { storage, len, checksum }

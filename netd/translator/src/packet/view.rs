@@ -1,8 +1,10 @@
-//! The validated view of one IPv4 packet.
+//! The validated view of one IP packet.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use super::checksum::{Checksum, Delta};
+use super::layout::{self, Fragment, Version};
+use super::raw::{addr4_at, addr6_at, byte_at, put_byte, put_bytes, put_u16, put_u32, u16_at, u32_at};
 use crate::tuple::{Protocol, Tuple};
 use crate::verdict::DropReason;
 
@@ -12,34 +14,29 @@ pub(crate) const RST: u8 = 0x04;
 pub(crate) const ACK: u8 = 0x10;
 
 /// Shortest headers, in bytes.
-const IPV4_HEADER: usize = 20;
 const TCP_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
 const ICMP_HEADER: usize = 8;
 
-/// Offsets within an IPv4 header (RFC 791 3.1).
-const TOTAL_LENGTH: usize = 2;
-const IDENTIFICATION: usize = 4;
-const FRAGMENT: usize = 6;
-const TTL: usize = 8;
-const PROTOCOL: usize = 9;
-const HEADER_CHECKSUM: usize = 10;
-const SOURCE: usize = 12;
-const DESTINATION: usize = 16;
+/// Protocol numbers (RFC 5237 registry).
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
 
-/// Offsets of the checksum within the transport headers (RFC 9293 3.1, RFC 768, RFC 792).
+/// Offsets of the checksum within the transport headers (RFC 9293 3.1, RFC 768, RFC 792, RFC 4443 2.1).
 const TCP_CHECKSUM: usize = 16;
 const UDP_CHECKSUM: usize = 6;
 const ICMP_CHECKSUM: usize = 2;
 
-/// What follows the IP header.
+/// What follows the IP header and its extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// A whole TCP header, in an unfragmented packet or a first fragment.
     Tcp,
     /// A whole UDP header, in an unfragmented packet or a first fragment.
     Udp,
-    /// A whole ICMP header, in an unfragmented packet or a first fragment.
+    /// A whole header of ICMP or, in IPv6, ICMPv6, in an unfragmented packet or a first fragment.
     Icmp,
     /// Another protocol.
     Other(u8),
@@ -54,45 +51,46 @@ pub enum Transport {
 /// left to the receiver, who does so anyway.
 #[derive(Debug)]
 pub struct Packet<'a> {
-    /// Exactly as long as the IP total length.
+    /// Exactly as long as the IP header says.
     bytes: &'a mut [u8],
     checksum: Checksum,
+    version: Version,
+    /// Where the IP header and its extensions end.
     header: usize,
     /// Where the transport's payload begins.
     payload: usize,
+    protocol: u8,
+    fragment: Fragment,
     transport: Transport,
 }
 
 impl<'a> Packet<'a> {
-    /// Checks the headers. Bytes beyond the IP total length are left out of the view.
+    /// Checks the headers. Bytes beyond the length in the IP header are left out of the view.
     ///
     /// # Errors
-    /// The reason to drop the packet: malformed, of another IP version, or a first fragment without a whole header.
+    /// The reason to drop the packet: malformed, or a first fragment without a whole header.
     pub fn parse(bytes: &'a mut [u8], checksum: Checksum) -> Result<Self, DropReason> {
-        let first = *bytes.first().ok_or(DropReason::Malformed)?;
-        match first >> 4 {
-            4 => {}
-            6 => return Err(DropReason::Family),
-            _ => return Err(DropReason::Malformed),
-        }
-        let header = usize::from(first & 0x0f) * 4;
-        let total = usize::from(u16_at(bytes, TOTAL_LENGTH));
-        if bytes.len() < IPV4_HEADER || header < IPV4_HEADER || total < header || total > bytes.len() {
-            return Err(DropReason::Malformed);
-        }
-        let fragment = u16_at(bytes, FRAGMENT);
-        let protocol = byte_at(bytes, PROTOCOL);
-        let body = bytes.get(header..total).unwrap_or_default();
-        let (transport, transport_header) = if fragment & 0x1fff != 0 {
-            (Transport::Tail(protocol), 0)
+        let layout = layout::of(bytes).ok_or(DropReason::Malformed)?;
+        let bytes = bytes.get_mut(..layout.total).ok_or(DropReason::Malformed)?;
+        let (transport, transport_header) = if layout.fragment.offset != 0 {
+            (Transport::Tail(layout.protocol), 0)
         } else {
-            transport_of(protocol, body, fragment & 0x2000 != 0)?
+            let body = bytes.get(layout.header..).ok_or(DropReason::Malformed)?;
+            transport_of(layout.version, layout.protocol, body, layout.fragment.more)?
         };
-        let bytes = bytes.get_mut(..total).ok_or(DropReason::Malformed)?;
-        Ok(Self { bytes, checksum, header, payload: header + transport_header, transport })
+        Ok(Self {
+            bytes,
+            checksum,
+            version: layout.version,
+            header: layout.header,
+            payload: layout.header + transport_header,
+            protocol: layout.protocol,
+            fragment: layout.fragment,
+            transport,
+        })
     }
 
-    /// What follows the IP header.
+    /// What follows the IP header and its extensions.
     pub fn transport(&self) -> Transport {
         self.transport
     }
@@ -102,60 +100,71 @@ impl<'a> Packet<'a> {
         self.checksum
     }
 
-    /// The protocol number in the IP header.
+    /// The number of the protocol that follows.
     pub fn protocol(&self) -> u8 {
-        byte_at(self.bytes, PROTOCOL)
+        self.protocol
     }
 
-    /// The packet's bytes, exactly its IP total length.
+    /// The packet's bytes, exactly as many as the IP header says.
     pub fn bytes(&self) -> &[u8] {
         self.bytes
     }
 
-    /// Length of the IP header with its options, in bytes.
+    /// Length of the IP header with its options and extensions, in bytes.
     pub fn header_len(&self) -> usize {
         self.header
     }
 
     /// Source address.
-    pub fn src(&self) -> Ipv4Addr {
-        addr_at(self.bytes, SOURCE)
+    pub fn src(&self) -> IpAddr {
+        address_at(self.bytes, self.version, self.version.source())
     }
 
     /// Destination address.
-    pub fn dst(&self) -> Ipv4Addr {
-        addr_at(self.bytes, DESTINATION)
+    pub fn dst(&self) -> IpAddr {
+        address_at(self.bytes, self.version, self.version.destination())
     }
 
-    /// Time to live.
+    /// Time to live, or hop limit.
     pub fn ttl(&self) -> u8 {
-        byte_at(self.bytes, TTL)
+        byte_at(self.bytes, self.version.ttl())
     }
 
-    /// The identification that fragments of one datagram share.
-    pub fn identification(&self) -> u16 {
-        u16_at(self.bytes, IDENTIFICATION)
+    /// The identification that fragments of one datagram share; 0 in an IPv6 packet that is no fragment.
+    pub fn identification(&self) -> u32 {
+        match (self.version, self.fragment.identification) {
+            (_, None) => 0,
+            (Version::V4, Some(at)) => u32::from(u16_at(self.bytes, at)),
+            (Version::V6, Some(at)) => u32_at(self.bytes, at),
+        }
     }
 
-    /// Gives the datagram another identification.
-    pub(crate) fn set_identification(&mut self, new: u16) {
-        let mut delta = Delta::default();
-        delta.word(self.identification(), new);
-        put_u16(self.bytes, IDENTIFICATION, new);
-        self.update_header_checksum(delta);
+    /// Gives the datagram another identification, of which IPv4 takes the lower half.
+    pub(crate) fn set_identification(&mut self, new: u32) {
+        match (self.version, self.fragment.identification) {
+            (_, None) => {}
+            (Version::V4, Some(at)) => {
+                let new = u16::try_from(new & 0xffff).unwrap_or_default();
+                let mut delta = Delta::default();
+                delta.word(u16_at(self.bytes, at), new);
+                put_u16(self.bytes, at, new);
+                self.update_header_checksum(delta);
+            }
+            (Version::V6, Some(at)) => put_u32(self.bytes, at, new),
+        }
     }
 
     /// Whether more fragments of the datagram follow this one.
     pub fn more_fragments(&self) -> bool {
-        u16_at(self.bytes, FRAGMENT) & 0x2000 != 0
+        self.fragment.more
     }
 
     /// Where this fragment's payload is in the datagram, in bytes. 0 for a whole packet.
     pub fn fragment_offset(&self) -> usize {
-        usize::from(u16_at(self.bytes, FRAGMENT) & 0x1fff) * 8
+        self.fragment.offset
     }
 
-    /// Bytes after the IP header.
+    /// Bytes after the IP header and its extensions.
     pub fn body(&self) -> &[u8] {
         self.bytes.get(self.header..).unwrap_or_default()
     }
@@ -174,9 +183,9 @@ impl<'a> Packet<'a> {
         };
         Some(Tuple {
             protocol,
-            src: IpAddr::V4(self.src()),
+            src: self.src(),
             src_port: u16_at(self.bytes, self.header),
-            dst: IpAddr::V4(self.dst()),
+            dst: self.dst(),
             dst_port: u16_at(self.bytes, self.header + 2),
         })
     }
@@ -209,26 +218,42 @@ impl<'a> Packet<'a> {
         byte_at(self.bytes, self.header)
     }
 
-    /// Whether this is an ICMP message about another packet (RFC 792): one must not be answered by another.
+    /// Whether this is an ICMP message about another packet (RFC 792, RFC 4443 2.1): one must not be answered by another.
     pub fn is_icmp_error(&self) -> bool {
-        // Destination unreachable, source quench, redirect, time exceeded, parameter problem.
-        self.transport == Transport::Icmp && matches!(self.icmp_type(), 3 | 4 | 5 | 11 | 12)
+        let is_error = match self.version {
+            // Destination unreachable, source quench, redirect, time exceeded, parameter problem.
+            Version::V4 => matches!(self.icmp_type(), 3 | 4 | 5 | 11 | 12),
+            Version::V6 => self.icmp_type() < 128,
+        };
+        self.transport == Transport::Icmp && is_error
+    }
+
+    /// Whether this concerns neighbours on one link only: multicast listeners (RFC 3810), routers and neighbours (RFC 4861).
+    pub(crate) fn is_neighbour_message(&self) -> bool {
+        self.version == Version::V6
+            && self.transport == Transport::Icmp
+            && matches!(self.icmp_type(), 130..=137 | 141..=143 | 151..=153)
     }
 
     /// Takes one from the TTL, as a router does (D-110). The caller has seen that it is above 1.
     pub fn decrement_ttl(&mut self) {
+        let at = self.version.ttl();
+        if self.version == Version::V6 {
+            put_byte(self.bytes, at, self.ttl().saturating_sub(1));
+            return;
+        }
         // TTL and protocol are one word of the header checksum.
-        let old = u16_at(self.bytes, TTL);
+        let old = u16_at(self.bytes, at);
         let new = old.saturating_sub(0x0100);
         let mut delta = Delta::default();
         delta.word(old, new);
-        put_u16(self.bytes, TTL, new);
+        put_u16(self.bytes, at, new);
         self.update_header_checksum(delta);
     }
 
     /// Gives the packet the addresses, and if it has any the ports, of `to`.
     ///
-    /// A tail fragment has no ports; what it needs is only the addresses. IPv6 addresses cannot be put into an IPv4
+    /// A tail fragment has no ports; what it needs is only the addresses. Addresses of the other family cannot be put into a
     /// packet and change nothing.
     pub fn rewrite(&mut self, to: &Tuple) {
         let delta = self.rewrite_addresses(to.src, to.dst);
@@ -253,53 +278,52 @@ impl<'a> Packet<'a> {
         put_u16(self.bytes, at, new);
     }
 
-    /// Changes the addresses only; the difference is what a pseudo-header checksum must follow.
+    /// Changes the addresses only; the difference is what a pseudo-header checksum must follow, as that of ICMPv6 does here.
     pub(crate) fn rewrite_addresses(&mut self, src: IpAddr, dst: IpAddr) -> Delta {
-        let mut delta = Delta::default();
-        if let (IpAddr::V4(src), IpAddr::V4(dst)) = (src, dst) {
-            delta.addr(self.src(), src);
-            delta.addr(self.dst(), dst);
-            put_addr(self.bytes, SOURCE, src);
-            put_addr(self.bytes, DESTINATION, dst);
-            self.update_header_checksum(delta);
+        let delta = put_addresses(self.bytes, self.version, src, dst);
+        match self.version {
+            Version::V4 => self.update_header_checksum(delta),
+            Version::V6 if self.transport == Transport::Icmp => {
+                let at = self.header + ICMP_CHECKSUM;
+                let old = u16_at(self.bytes, at);
+                let new = match self.checksum {
+                    Checksum::Partial => delta.apply_sum(old),
+                    Checksum::Full => delta.apply(old),
+                };
+                put_u16(self.bytes, at, new);
+            }
+            Version::V6 => {}
         }
         delta
     }
 
     /// The tuple of the packet that an ICMP error quotes, as its reporter saw it.
     ///
-    /// `None` unless the quote has an IPv4 header and ports (RFC 792 guarantees 64 bits after the header).
+    /// `None` unless the quote has a whole IP header of the same version, and ports (RFC 792 guarantees 64 bits after the
+    /// header).
     pub(crate) fn quoted_tuple(&self) -> Option<Tuple> {
         let quote = self.payload();
-        let inner = quoted_header(quote)?;
-        let protocol = match byte_at(quote, PROTOCOL) {
-            6 => Protocol::Tcp,
-            17 => Protocol::Udp,
-            _ => return None,
-        };
+        let (inner, protocol) = quoted_ports(quote, self.version)?;
         Some(Tuple {
             protocol,
-            src: IpAddr::V4(addr_at(quote, SOURCE)),
+            src: address_at(quote, self.version, self.version.source()),
             src_port: u16_at(quote, inner),
-            dst: IpAddr::V4(addr_at(quote, DESTINATION)),
+            dst: address_at(quote, self.version, self.version.destination()),
             dst_port: u16_at(quote, inner + 2),
         })
     }
 
-    /// Gives the packet quoted in an ICMP error the addresses and ports of `to`, and all three checksums their share.
+    /// Gives the packet quoted in an ICMP error the addresses and ports of `to`, and all checksums their share.
     ///
     /// The quoted transport checksum may be cut off, and need not have been right; it follows if it is there.
     pub(crate) fn rewrite_quoted(&mut self, to: &Tuple) {
-        let (IpAddr::V4(src), IpAddr::V4(dst)) = (to.src, to.dst) else { return };
         let Some(quote) = self.bytes.get_mut(self.payload..) else { return };
-        let Some(inner) = quoted_header(quote) else { return };
-        let mut addresses = Delta::default();
-        addresses.addr(addr_at(quote, SOURCE), src);
-        addresses.addr(addr_at(quote, DESTINATION), dst);
-        put_addr(quote, SOURCE, src);
-        put_addr(quote, DESTINATION, dst);
+        let Some((inner, _)) = quoted_ports(quote, self.version) else { return };
+        let addresses = put_addresses(quote, self.version, to.src, to.dst);
         let mut all = addresses;
-        edit(quote, HEADER_CHECKSUM, &mut all, |old| addresses.apply(old));
+        if self.version == Version::V4 {
+            edit(quote, layout::HEADER_CHECKSUM, &mut all, |old| addresses.apply(old));
+        }
         let mut ports = Delta::default();
         edit(quote, inner, &mut ports, |_| to.src_port);
         edit(quote, inner + 2, &mut ports, |_| to.dst_port);
@@ -309,22 +333,32 @@ impl<'a> Packet<'a> {
             Protocol::Tcp => edit(quote, inner + TCP_CHECKSUM, &mut all, |old| both.apply(old)),
             Protocol::Udp => edit(quote, inner + UDP_CHECKSUM, &mut all, |old| both.apply_udp(old)),
         }
-        let at = self.header + ICMP_CHECKSUM;
-        put_u16(self.bytes, at, all.apply(u16_at(self.bytes, at)));
+        // Of a message whose checksum is still to be completed, only the pseudo-header is in it.
+        if self.checksum == Checksum::Full {
+            let at = self.header + ICMP_CHECKSUM;
+            put_u16(self.bytes, at, all.apply(u16_at(self.bytes, at)));
+        }
     }
 
     fn update_header_checksum(&mut self, delta: Delta) {
-        let old = u16_at(self.bytes, HEADER_CHECKSUM);
-        put_u16(self.bytes, HEADER_CHECKSUM, delta.apply(old));
+        let old = u16_at(self.bytes, layout::HEADER_CHECKSUM);
+        put_u16(self.bytes, layout::HEADER_CHECKSUM, delta.apply(old));
     }
 }
 
 /// The transport and the length of its header.
-fn transport_of(protocol: u8, body: &[u8], first_of_many: bool) -> Result<(Transport, usize), DropReason> {
+fn transport_of(
+    version: Version,
+    protocol: u8,
+    body: &[u8],
+    first_of_many: bool,
+) -> Result<(Transport, usize), DropReason> {
     let short = if first_of_many { DropReason::TinyFragment } else { DropReason::Malformed };
+    let is_icmp = protocol == if version == Version::V4 { ICMP } else { ICMPV6 };
     match protocol {
-        1 if body.len() >= ICMP_HEADER => Ok((Transport::Icmp, ICMP_HEADER)),
-        6 if body.len() >= TCP_HEADER => {
+        _ if is_icmp && body.len() >= ICMP_HEADER => Ok((Transport::Icmp, ICMP_HEADER)),
+        _ if is_icmp => Err(short),
+        TCP if body.len() >= TCP_HEADER => {
             let header = usize::from(byte_at(body, 12) >> 4) * 4;
             if header < TCP_HEADER {
                 Err(DropReason::Malformed)
@@ -334,7 +368,7 @@ fn transport_of(protocol: u8, body: &[u8], first_of_many: bool) -> Result<(Trans
                 Ok((Transport::Tcp, header))
             }
         }
-        17 if body.len() >= UDP_HEADER => {
+        UDP if body.len() >= UDP_HEADER => {
             let length = usize::from(u16_at(body, 4));
             // The length is the whole datagram's: a first fragment has only the beginning of it.
             if length < UDP_HEADER || (length > body.len() && !first_of_many) {
@@ -343,17 +377,47 @@ fn transport_of(protocol: u8, body: &[u8], first_of_many: bool) -> Result<(Trans
                 Ok((Transport::Udp, UDP_HEADER))
             }
         }
-        1 | 6 | 17 => Err(short),
+        TCP | UDP => Err(short),
         other => Ok((Transport::Other(other), 0)),
     }
 }
 
-/// Length of a quoted IPv4 header that is followed by ports; `None` for tail fragments and anything else.
-fn quoted_header(quote: &[u8]) -> Option<usize> {
-    let first = *quote.first()?;
-    let header = usize::from(first & 0x0f) * 4;
-    let whole = first >> 4 == 4 && header >= IPV4_HEADER && quote.len() >= header + 8;
-    (whole && u16_at(quote, FRAGMENT) & 0x1fff == 0).then_some(header)
+/// Where the ports of a quoted packet are; `None` for tail fragments and anything else.
+fn quoted_ports(quote: &[u8], version: Version) -> Option<(usize, Protocol)> {
+    let layout = layout::of(quote)?;
+    let protocol = match layout.protocol {
+        TCP => Protocol::Tcp,
+        UDP => Protocol::Udp,
+        _ => return None,
+    };
+    let is_there = layout.version == version && layout.fragment.offset == 0 && quote.len() >= layout.header + 8;
+    is_there.then_some((layout.header, protocol))
+}
+
+fn address_at(bytes: &[u8], version: Version, at: usize) -> IpAddr {
+    match version {
+        Version::V4 => IpAddr::V4(addr4_at(bytes, at)),
+        Version::V6 => IpAddr::V6(addr6_at(bytes, at)),
+    }
+}
+
+/// Puts addresses into an IP header, and returns the difference they make. Those of the other family change nothing.
+fn put_addresses(bytes: &mut [u8], version: Version, src: IpAddr, dst: IpAddr) -> Delta {
+    let mut delta = Delta::default();
+    for (at, new) in [(version.source(), src), (version.destination(), dst)] {
+        match (version, new) {
+            (Version::V4, IpAddr::V4(new)) => {
+                delta.addr(addr4_at(bytes, at), new);
+                put_bytes(bytes, at, &new.octets());
+            }
+            (Version::V6, IpAddr::V6(new)) => {
+                delta.addr6(addr6_at(bytes, at), new);
+                put_bytes(bytes, at, &new.octets());
+            }
+            (Version::V4, IpAddr::V6(_)) | (Version::V6, IpAddr::V4(_)) => {}
+        }
+    }
+    delta
 }
 
 /// Edits a word if it is there, and notes the difference.
@@ -363,40 +427,5 @@ fn edit(bytes: &mut [u8], at: usize, delta: &mut Delta, new: impl Fn(u16) -> u16
         let new = new(old);
         delta.word(old, new);
         put_u16(bytes, at, new);
-    }
-}
-
-// Reads beyond the end give zero and writes do nothing. `parse` has proved that neither happens; saying it here again
-// costs a comparison and means that no mistake above can panic.
-
-fn byte_at(bytes: &[u8], at: usize) -> u8 {
-    bytes.get(at).copied().unwrap_or_default()
-}
-
-fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    bytes.get(at..).and_then(|rest| rest.first_chunk::<N>()).copied().unwrap_or([0; N])
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes(array_at(bytes, at))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes(array_at(bytes, at))
-}
-
-fn addr_at(bytes: &[u8], at: usize) -> Ipv4Addr {
-    Ipv4Addr::from(array_at::<4>(bytes, at))
-}
-
-fn put_u16(bytes: &mut [u8], at: usize, value: u16) {
-    if let Some(place) = bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<2>()) {
-        *place = value.to_be_bytes();
-    }
-}
-
-fn put_addr(bytes: &mut [u8], at: usize, value: Ipv4Addr) {
-    if let Some(place) = bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<4>()) {
-        *place = value.octets();
     }
 }

@@ -24,7 +24,7 @@ impl Translator {
                     self.next_identification = self.next_identification.wrapping_add(1);
                 }
                 let identification = packet.identification();
-                Path::Forward { src: packet.src().into(), dst: packet.dst().into(), identification, port }
+                Path::Forward { src: packet.src(), dst: packet.dst(), identification, port }
             }
             Outcome::Reset | Outcome::Error(_) | Outcome::Held | Outcome::Drop(_) => Path::Refused,
         };

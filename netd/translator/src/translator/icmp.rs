@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{DropReason, ErrorKind, IpAddr, Outcome, Packet, PortId, Translator, Transport};
+use super::{DropReason, ErrorKind, Outcome, Packet, PortId, Translator, Transport};
 
 impl Translator {
     /// An error about a packet of a flow is translated as the flow's packets are, inside and outside (D-105, D-106).
@@ -11,7 +11,7 @@ impl Translator {
         let Some(quoted) = packet.quoted_tuple() else { return self.pass(packet) };
         let Some((slot, direction)) = self.flows.find(&quoted.reversed(), now) else { return self.pass(packet) };
         let Some(flow) = self.flows.get(slot) else { return self.pass(packet) };
-        let (src, dst) = (IpAddr::V4(packet.src()), IpAddr::V4(packet.dst()));
+        let (src, dst) = (packet.src(), packet.dst());
         // Errors come from the end that got the packet, and go to the end that sent it.
         if *flow.ports.get(direction) != from || dst != quoted.src {
             return Outcome::Drop(DropReason::UnrelatedIcmp);
@@ -25,7 +25,7 @@ impl Translator {
         Outcome::Forward(port)
     }
 
-    /// Builds an ICMP error about a packet, unless RFC 1122 3.2.2 forbids it or too many were sent.
+    /// Builds an ICMP error about a packet, unless RFC 1122 3.2.2 or RFC 4443 2.4 forbid it or too many were sent.
     pub(super) fn build_error(&mut self, packet: &Packet<'_>, kind: ErrorKind, now: Instant) -> Result<(), DropReason> {
         if packet.is_icmp_error() || matches!(packet.transport(), Transport::Tail(_)) {
             return Err(DropReason::Unanswerable);
@@ -33,8 +33,7 @@ impl Translator {
         if !self.icmp_limit.allow(now) {
             return Err(DropReason::IcmpLimit);
         }
-        let reporter = self.reporter(packet.src().into(), packet.dst().into());
-        let IpAddr::V4(reporter) = reporter else { return Err(DropReason::Unanswerable) };
+        let reporter = self.reporter(packet.src(), packet.dst());
         self.scratch.clear();
         crate::packet::icmp_error(&mut self.scratch, reporter, packet, kind);
         self.counters.icmp_errors += 1;

@@ -8,7 +8,7 @@ mod relay;
 mod service;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -43,7 +43,7 @@ pub struct Translator {
     severed: VecDeque<FlowRecord>,
     fragments: Fragments,
     /// Of the next fragmented datagram whose source changes.
-    next_identification: u16,
+    next_identification: u32,
     affinities: Affinities,
     icmp_limit: IcmpLimit,
     random: Random,
@@ -175,7 +175,10 @@ impl Translator {
         {
             return outcome;
         }
-        if !self.table.may_send(from, packet.src().into()) {
+        if stays_on_link(packet) {
+            return Outcome::Drop(DropReason::LinkLocal);
+        }
+        if !self.table.may_send(from, packet.src()) {
             return Outcome::Drop(DropReason::Spoofed);
         }
         if is_unroutable(packet.dst()) {
@@ -250,7 +253,7 @@ impl Translator {
 
     /// A packet without ports: passed on to whoever has the address, never translated (D-111).
     fn pass(&mut self, packet: &mut Packet<'_>) -> Outcome {
-        let destination = packet.dst().into();
+        let destination = packet.dst();
         let port = match self.table.destination(destination) {
             // Only TCP and UDP can be passed on without privileges on the machine.
             _ if self.table.relay_to(destination).is_some() => return Outcome::Error(ErrorKind::NetUnreachable),
@@ -302,9 +305,17 @@ fn is_mid_stream(packet: &Packet<'_>) -> bool {
     packet.transport() == Transport::Tcp && packet.tcp_flags() & (SYN | ACK | RST) != SYN
 }
 
-/// Multicast and broadcast are the host's own business (D-111); loopback and 0.0.0.0 must not leave it (RFC 1122 3.2.1.3).
-fn is_unroutable(dst: Ipv4Addr) -> bool {
-    dst.is_multicast() || dst.is_broadcast() || dst.is_loopback() || dst.is_unspecified()
+/// Multicast and broadcast are the host's own business (D-111); loopback and the unspecified address must not leave it (RFC
+/// 1122 3.2.1.3, RFC 4291 2.5).
+fn is_unroutable(dst: IpAddr) -> bool {
+    let is_broadcast = matches!(dst, IpAddr::V4(dst) if dst.is_broadcast());
+    dst.is_multicast() || is_broadcast || dst.is_loopback() || dst.is_unspecified()
+}
+
+/// What an IPv6 host says to its link without being asked: nobody is there, as each link has two ends and one is ours.
+fn stays_on_link(packet: &Packet<'_>) -> bool {
+    let (IpAddr::V6(src), IpAddr::V6(dst)) = (packet.src(), packet.dst()) else { return false };
+    packet.is_neighbour_message() || src.is_unicast_link_local() || dst.is_unicast_link_local() || src.is_unspecified()
 }
 
 fn sighting(packet: &Packet<'_>) -> Sighting {

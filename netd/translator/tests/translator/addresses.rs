@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use minisvc_translator::{DropReason, FrontendKind, Policies, TrafficPolicy, Verdict};
 
 use crate::lab::{
-    A1, A2, ACK, B1, Lab, NODE_1, NODE_2, SYN, Svc, VIP, WORKSTATION, at, dns, on, ready, seen, tcp, udp, web,
+    A1, A2, ACK, B1, HEADER, Lab, NODE_1, NODE_2, SYN, Svc, VIP, WORKSTATION, at, dns, on, ready, seen, tcp, udp, web,
 };
 
 const LB: &str = "10.95.1.7:80";
@@ -202,12 +202,12 @@ fn a_udp_packet_without_checksum_stays_so_both_ways() {
     let mut lab = Lab::new(&[dns(&[ready(A2)])]);
     let without = |segment: &crate::lab::Seg| {
         let mut bytes = segment.bytes();
-        bytes[26..28].fill(0);
+        bytes[HEADER + 6..HEADER + 8].fill(0);
         bytes
     };
     let out = lab.send_from(A1, &without(&udp(on(A1, 40000), at(VIP), b"question")));
-    assert_eq!(out.bytes[26..28], [0, 0]);
+    assert_eq!(out.bytes[HEADER + 6..HEADER + 8], [0, 0]);
     let answer = lab.send_from(A2, &without(&seen(&out.bytes).answer(0, b"answer")));
-    assert_eq!(answer.bytes[26..28], [0, 0]);
+    assert_eq!(answer.bytes[HEADER + 6..HEADER + 8], [0, 0]);
     assert_eq!(seen(&answer.bytes).src, at(VIP));
 }

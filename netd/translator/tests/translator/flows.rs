@@ -6,7 +6,7 @@ use std::time::Duration;
 use minisvc_translator::{DropReason, FlowState, Limits, Verdict};
 
 use crate::lab::{
-    A1, A2, ACK, B1, B2, FIN, Lab, RST, SYN, VIP, WORKSTATION, at, dns, on, ready, seen, sock, tcp, udp, web,
+    A1, A2, ACK, B1, B2, FIN, HEADER, Lab, RST, SYN, VIP, WORKSTATION, at, dns, on, ready, seen, sock, tcp, udp, web,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -41,7 +41,8 @@ fn a_record_shows_the_whole_flow() {
     assert_eq!(record.service.as_ref().unwrap().to_string(), "default/web");
     assert_eq!((record.state, record.source_changed), (FlowState::Established, false));
     assert_eq!(record.expires, lab.now + Duration::from_secs(24 * 3600));
-    assert_eq!((record.packets, record.bytes), ((2, 1), (80, 40)));
+    let segment = u64::try_from(HEADER + 20).unwrap();
+    assert_eq!((record.packets, record.bytes), ((2, 1), (2 * segment, segment)));
     assert_eq!(record.ports, (lab.port_of(A1), lab.port_of(A2)));
 }
 

@@ -2,43 +2,67 @@
 
 use std::time::Duration;
 
-use etherparse::{IpFragOffset, Ipv4Header, Ipv4Slice};
+use etherparse::{IpFragOffset, IpNumber, Ipv4Header, Ipv6FragmentHeader};
 use minisvc_translator::{DropReason, Limits, Verdict};
 
-use crate::lab::{A1, A2, B1, Lab, Out, Seg, VIP, at, dns, ip_packet, on, ping, ready, seen, udp};
+use crate::IPV6;
+use crate::lab::{A1, A2, B1, Ip, Lab, Out, Seg, VIP, at, dns, ip_of, ip_packet, on, ping, ready, seen, udp};
 
 /// Cuts a packet into fragments with this many bytes each.
 fn cut(packet: &[u8], size: usize, id: u16) -> Vec<Vec<u8>> {
-    let (header, body) = Ipv4Header::from_slice(packet).unwrap();
-    let count = body.len().div_ceil(size);
-    let pieces = body.chunks(size).enumerate().map(|(index, piece)| {
-        let mut header = header.clone();
-        header.identification = id;
-        header.dont_fragment = false;
-        header.more_fragments = index + 1 < count;
-        header.fragment_offset = IpFragOffset::try_new(u16::try_from(index * size / 8).unwrap()).unwrap();
-        ip_packet(header, &[piece])
+    let ip = ip_of(packet);
+    let count = ip.payload.len().div_ceil(size);
+    let pieces = ip.payload.chunks(size).enumerate().map(|(index, piece)| {
+        let offset = IpFragOffset::try_new(u16::try_from(index * size / 8).unwrap()).unwrap();
+        let more = index + 1 < count;
+        if IPV6 {
+            let header = Ipv6FragmentHeader::new(IpNumber(packet[6]), offset, more, id.into()).to_bytes();
+            return ip_packet(ip.src, ip.dst, ip.ttl, IpNumber::IPV6_FRAGMENTATION_HEADER, &[&header, piece]);
+        }
+        let (mut header, _) = Ipv4Header::from_slice(packet).unwrap();
+        (header.identification, header.dont_fragment) = (id, false);
+        (header.more_fragments, header.fragment_offset) = (more, offset);
+        header.set_payload_len(piece.len()).unwrap();
+        header.header_checksum = header.calc_header_checksum();
+        [&*header.to_bytes(), piece].concat()
     });
     pieces.collect()
 }
 
+/// A fragment as its receiver sees it.
+struct Piece {
+    ip: Ip,
+    number: u32,
+    offset: usize,
+    protocol: IpNumber,
+    body: Vec<u8>,
+}
+
+fn piece(bytes: &[u8]) -> Piece {
+    let ip = ip_of(bytes);
+    if IPV6 {
+        let (header, body) = Ipv6FragmentHeader::from_slice(&bytes[40..]).unwrap();
+        let offset = usize::from(header.fragment_offset.value()) * 8;
+        let (number, protocol) = (header.identification, header.next_header);
+        return Piece { ip, number, offset, protocol, body: body.to_vec() };
+    }
+    let (header, body) = Ipv4Header::from_slice(bytes).unwrap();
+    let offset = usize::from(header.fragment_offset.value()) * 8;
+    Piece { ip, number: header.identification.into(), offset, protocol: header.protocol, body: body.to_vec() }
+}
+
 /// Puts fragments together, as their receiver does.
 fn join(fragments: &[Vec<u8>]) -> Seg {
-    let mut pieces: Vec<_> = fragments.iter().map(|bytes| Ipv4Slice::from_slice(bytes).unwrap()).collect();
-    pieces.sort_by_key(|piece| piece.header().fragments_offset());
+    let mut pieces: Vec<Piece> = fragments.iter().map(|bytes| piece(bytes)).collect();
+    pieces.sort_by_key(|piece| piece.offset);
     let mut body = Vec::new();
+    let first = &pieces[0];
     for piece in &pieces {
-        assert_eq!(piece.header().source(), pieces[0].header().source());
-        assert_eq!(piece.header().destination(), pieces[0].header().destination());
-        assert_eq!(piece.header().identification(), pieces[0].header().identification());
-        let header = piece.header().to_header();
-        assert_eq!(header.header_checksum, header.calc_header_checksum());
-        assert_eq!(usize::from(header.fragment_offset.value()) * 8, body.len(), "no gap");
-        body.extend_from_slice(piece.payload().payload);
+        assert_eq!((piece.ip.src, piece.ip.dst, piece.number), (first.ip.src, first.ip.dst, first.number));
+        assert_eq!(piece.offset, body.len(), "no gap");
+        body.extend_from_slice(&piece.body);
     }
-    let mut whole = pieces[0].header().to_header();
-    whole.more_fragments = false;
-    seen(&ip_packet(whole, &[&body]))
+    seen(&ip_packet(first.ip.src, first.ip.dst, first.ip.ttl, first.protocol, &[&body]))
 }
 
 fn big(payload: &[u8]) -> Seg {
@@ -103,8 +127,7 @@ fn answers_of_two_endpoints_with_one_number_are_not_mixed_up() {
         let fragments = cut(&question.answer(0, &[question.src.port().to_be_bytes()[1]; 3000]).bytes(), 1480, 77);
         fragments.iter().map(|bytes| lab.send_from(*question.dst.ip(), bytes).bytes).collect::<Vec<_>>()
     });
-    let number = |bytes: &[u8]| Ipv4Slice::from_slice(bytes).unwrap().header().identification();
-    assert_ne!(number(&answers[0][0]), number(&answers[1][0]));
+    assert_ne!(piece(&answers[0][0]).number, piece(&answers[1][0]).number);
     for fragments in answers {
         let answer = join(&fragments);
         assert_eq!(answer.src, at(VIP));

@@ -4,8 +4,8 @@ use etherparse::{Icmpv4Type, icmpv4};
 use minisvc_translator::{DropReason, Verdict};
 
 use crate::lab::{
-    A1, A2, B1, Lab, NODE_1, Seg, VIP, WORKSTATION, at, dns, icmp, on, ready, seen, seen_icmp, tcp, udp, unreachable,
-    web,
+    A1, A2, B1, HEADER, Lab, NODE_1, Seg, VIP, WORKSTATION, at, dns, icmp, on, ready, seen, seen_icmp, tcp, udp,
+    unreachable, web,
 };
 
 // D-105
@@ -59,13 +59,13 @@ fn fragmentation_needed_reaches_the_client_with_the_vip_inside() {
     let kind =
         Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 1280 });
     // RFC 792 quotes no more than this.
-    let out = lab.send_from(A2, &icmp(A2, *syn.src.ip(), kind, &arrived.bytes[..28]));
+    let out = lab.send_from(A2, &icmp(A2, *syn.src.ip(), kind, &arrived.bytes[..HEADER + 8]));
     assert_eq!(out.verdict, Verdict::Forward(lab.port_of(A1)));
     let (_, dst, kind, code, quote) = seen_icmp(&out.bytes);
-    assert_eq!((dst, kind, code, quote.len()), (A1, 3, 4, 28));
-    assert_eq!(out.bytes[26..28], 1280u16.to_be_bytes(), "the MTU is kept");
+    assert_eq!((dst, kind, code, quote.len()), (A1, 3, 4, HEADER + 8));
+    assert_eq!(out.bytes[HEADER + 6..HEADER + 8], 1280u16.to_be_bytes(), "the MTU is kept");
     let original = data.ttl(63).bytes();
-    assert_eq!(quote, original[..28], "addresses, ports and header checksum are those of the client's packet");
+    assert_eq!(quote, original[..HEADER + 8], "addresses, ports and header checksum are those of the client's packet");
 }
 
 // D-105

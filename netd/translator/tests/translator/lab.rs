@@ -1,20 +1,16 @@
 //! A small lab for the tests: two nodes, two pods on each, a workstation and a control plane.
 //!
-//! Packets are built and checked by `etherparse`, not by the code under test.
-
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use etherparse::{
-    Icmpv4Slice, Icmpv4Type, IpNumber, Ipv4Header, Ipv4Slice, NetSlice, SlicedPacket, TcpHeader, TransportSlice,
-    UdpHeader, icmpv4,
-};
 use minisvc_translator::{
     Checksum, Counters, Endpoint, FlowRecord, Frontend, FrontendKind, Hints, Limits, Node, NodeId, PacketBuf, Policies,
     PortId, Protocol, Relay, Role, Route, ServicePort, ServicePortId, ServiceTable, Translator, Verdict,
 };
+
+pub(crate) use crate::wire::*;
 
 pub(crate) const VIP: &str = "10.96.0.50:80";
 pub(crate) const NODE_1: Ipv4Addr = Ipv4Addr::new(10, 95, 0, 11);
@@ -29,171 +25,6 @@ pub(crate) const B1: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 11);
 /// Pods of node 2.
 pub(crate) const A2: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 10);
 pub(crate) const B2: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 11);
-
-pub(crate) const FIN: u8 = 1;
-pub(crate) const SYN: u8 = 2;
-pub(crate) const RST: u8 = 4;
-pub(crate) const ACK: u8 = 16;
-
-pub(crate) fn at(text: &str) -> SocketAddrV4 {
-    text.parse().unwrap()
-}
-
-pub(crate) fn on(addr: Ipv4Addr, port: u16) -> SocketAddrV4 {
-    SocketAddrV4::new(addr, port)
-}
-
-/// A TCP or UDP packet, as built and as seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Seg {
-    pub(crate) protocol: Protocol,
-    pub(crate) src: SocketAddrV4,
-    pub(crate) dst: SocketAddrV4,
-    pub(crate) flags: u8,
-    pub(crate) seq: u32,
-    pub(crate) ack: u32,
-    pub(crate) ttl: u8,
-    pub(crate) payload: Vec<u8>,
-}
-
-pub(crate) fn tcp(src: SocketAddrV4, dst: SocketAddrV4, flags: u8) -> Seg {
-    Seg { protocol: Protocol::Tcp, src, dst, flags, seq: 1000, ack: 2000, ttl: 64, payload: Vec::new() }
-}
-
-pub(crate) fn udp(src: SocketAddrV4, dst: SocketAddrV4, payload: &[u8]) -> Seg {
-    Seg { protocol: Protocol::Udp, flags: 0, seq: 0, ack: 0, payload: payload.to_vec(), ..tcp(src, dst, 0) }
-}
-
-impl Seg {
-    pub(crate) fn numbers(self, seq: u32, ack: u32) -> Self {
-        Self { seq, ack, ..self }
-    }
-
-    pub(crate) fn data(self, payload: &[u8]) -> Self {
-        Self { payload: payload.to_vec(), ..self }
-    }
-
-    pub(crate) fn ttl(self, ttl: u8) -> Self {
-        Self { ttl, ..self }
-    }
-
-    /// The answer to a packet as seen by its receiver.
-    pub(crate) fn answer(&self, flags: u8, payload: &[u8]) -> Self {
-        let back = match self.protocol {
-            Protocol::Tcp => tcp(self.dst, self.src, flags).numbers(self.ack, self.seq.wrapping_add(1)),
-            Protocol::Udp => udp(self.dst, self.src, b""),
-        };
-        back.data(payload)
-    }
-
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        let (src, dst) = (self.src.ip().octets(), self.dst.ip().octets());
-        let number = if self.protocol == Protocol::Tcp { IpNumber::TCP } else { IpNumber::UDP };
-        let ip = Ipv4Header::new(0, self.ttl, number, src, dst).unwrap();
-        let transport = match self.protocol {
-            Protocol::Tcp => {
-                let mut header = TcpHeader::new(self.src.port(), self.dst.port(), self.seq, 65535);
-                (header.fin, header.syn, header.rst) =
-                    (self.flags & FIN != 0, self.flags & SYN != 0, self.flags & RST != 0);
-                header.ack = self.flags & ACK != 0;
-                header.acknowledgment_number = if header.ack { self.ack } else { 0 };
-                header.checksum = header.calc_checksum_ipv4(&ip, &self.payload).unwrap();
-                header.to_bytes().to_vec()
-            }
-            Protocol::Udp => UdpHeader::with_ipv4_checksum(self.src.port(), self.dst.port(), &ip, &self.payload)
-                .unwrap()
-                .to_bytes()
-                .to_vec(),
-        };
-        ip_packet(ip, &[&transport, &self.payload])
-    }
-}
-
-/// An IPv4 packet from a header and what follows it.
-pub(crate) fn ip_packet(mut ip: Ipv4Header, parts: &[&[u8]]) -> Vec<u8> {
-    let body = parts.concat();
-    ip.set_payload_len(body.len()).unwrap();
-    ip.header_checksum = ip.calc_header_checksum();
-    [&*ip.to_bytes(), &body].concat()
-}
-
-/// An ICMP packet.
-pub(crate) fn icmp(src: Ipv4Addr, dst: Ipv4Addr, kind: Icmpv4Type, payload: &[u8]) -> Vec<u8> {
-    let ip = Ipv4Header::new(0, 64, IpNumber::ICMP, src.octets(), dst.octets()).unwrap();
-    ip_packet(ip, &[&etherparse::Icmpv4Header::with_checksum(kind, payload).to_bytes(), payload])
-}
-
-pub(crate) fn ping(src: Ipv4Addr, dst: Ipv4Addr) -> Vec<u8> {
-    icmp(src, dst, Icmpv4Type::EchoRequest(etherparse::IcmpEchoHeader { id: 7, seq: 1 }), b"ping")
-}
-
-pub(crate) fn unreachable(src: Ipv4Addr, dst: Ipv4Addr, about: &[u8]) -> Vec<u8> {
-    icmp(src, dst, Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::Port), about)
-}
-
-/// An IPv4 packet whose header checksum is right.
-pub(crate) fn ip_of(bytes: &[u8]) -> Ipv4Slice<'_> {
-    let Ok(SlicedPacket { net: Some(NetSlice::Ipv4(ip)), .. }) = SlicedPacket::from_ip(bytes) else {
-        panic!("not IPv4: {bytes:02x?}")
-    };
-    let header = ip.header().to_header();
-    assert_eq!(header.header_checksum, header.calc_header_checksum(), "IP header checksum");
-    assert_eq!(usize::from(header.total_len), bytes.len(), "IP total length");
-    ip
-}
-
-/// A TCP or UDP packet, all of whose checksums are right.
-pub(crate) fn seen(bytes: &[u8]) -> Seg {
-    let ip = ip_of(bytes).header().to_header();
-    let (src, dst) = (Ipv4Addr::from(ip.source), Ipv4Addr::from(ip.destination));
-    match SlicedPacket::from_ip(bytes).unwrap().transport {
-        Some(TransportSlice::Tcp(tcp)) => {
-            let header = tcp.to_header();
-            assert_eq!(header.checksum, header.calc_checksum_ipv4(&ip, tcp.payload()).unwrap(), "TCP checksum");
-            let flag = |set: bool, bit: u8| if set { bit } else { 0 };
-            Seg {
-                protocol: Protocol::Tcp,
-                src: on(src, header.source_port),
-                dst: on(dst, header.destination_port),
-                flags: flag(header.fin, FIN) | flag(header.syn, SYN) | flag(header.rst, RST) | flag(header.ack, ACK),
-                seq: header.sequence_number,
-                ack: header.acknowledgment_number,
-                ttl: ip.time_to_live,
-                payload: tcp.payload().to_vec(),
-            }
-        }
-        Some(TransportSlice::Udp(slice)) => {
-            let header = slice.to_header();
-            if header.checksum != 0 {
-                let sum = header.calc_checksum_ipv4(&ip, slice.payload()).unwrap();
-                assert_eq!(header.checksum, sum, "UDP checksum");
-            }
-            let (src, dst) = (on(src, header.source_port), on(dst, header.destination_port));
-            Seg { ttl: ip.time_to_live, ..udp(src, dst, slice.payload()) }
-        }
-        other => panic!("neither TCP nor UDP: {other:?}"),
-    }
-}
-
-/// An ICMP message with a right checksum: source, destination, type, code and what follows its 8 bytes of header.
-pub(crate) fn seen_icmp(bytes: &[u8]) -> (Ipv4Addr, Ipv4Addr, u8, u8, Vec<u8>) {
-    let ip = ip_of(bytes);
-    let slice = Icmpv4Slice::from_slice(ip.payload().payload).unwrap();
-    assert!(slice.is_checksum_valid(), "ICMP checksum");
-    let header = ip.header();
-    (header.source_addr(), header.destination_addr(), slice.type_u8(), slice.code_u8(), slice.payload().to_vec())
-}
-
-trait ChecksumValid {
-    fn is_checksum_valid(&self) -> bool;
-}
-
-impl ChecksumValid for Icmpv4Slice<'_> {
-    fn is_checksum_valid(&self) -> bool {
-        let header = self.header();
-        header.checksum == header.icmp_type.calc_checksum(self.payload())
-    }
-}
 
 /// What came of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -338,7 +169,7 @@ impl Lab {
     fn table(&self) -> ServiceTable {
         let mut table = ServiceTable::new();
         let nodes = [("node-1", NODE_1, "east"), ("node-2", NODE_2, "west")].map(|(name, addr, zone)| {
-            table.add_node(Node { name: name.into(), addresses: vec![addr.into()], zone: Some(zone.into()) })
+            table.add_node(Node { name: name.into(), addresses: vec![real(addr)], zone: Some(zone.into()) })
         });
         for (&addr, &(port, node)) in &self.hosts {
             let node = node.map(|node| nodes[node]);
@@ -348,22 +179,22 @@ impl Lab {
                 (WORKSTATION, None) => Role::Workstation,
                 (_, None) => Role::ControlPlane,
             };
-            table.add_route(addr.into(), Route { port: PortId(port), role });
+            table.add_route(real(addr), Route { port: PortId(port), role });
         }
-        table.add_service_cidr("10.96.0.0/16".parse().unwrap());
-        table.add_pod_cidr("10.244.0.0/16".parse().unwrap());
+        table.add_service_cidr(range("10.96.0.0/16"));
+        table.add_pod_cidr(range("10.244.0.0/16"));
         if let Some(port) = self.outside {
             table.set_outside(port);
         }
         if self.relay {
-            table.add_own_cidr("10.95.0.0/16".parse().unwrap());
-            table.add_route(RELAY.into(), Route { port: RELAY_PORT, role: Role::Relay });
-            table.set_relay(Relay { port: RELAY_PORT, addresses: vec![RELAY.into()], listen: 1 });
+            table.add_own_cidr(range("10.95.0.0/16"));
+            table.add_route(real(RELAY), Route { port: RELAY_PORT, role: Role::Relay });
+            table.set_relay(Relay { port: RELAY_PORT, addresses: vec![real(RELAY)], listen: 1 });
         }
         for service in &self.services {
             let port = Arc::new(self.service_port(service, &nodes));
             for &(kind, addr) in &service.frontends {
-                let frontend = Frontend { addr: IpAddr::V4(*addr.ip()), protocol: service.protocol, port: addr.port() };
+                let frontend = Frontend { addr: real(*addr.ip()), protocol: service.protocol, port: addr.port() };
                 table.add_frontend(frontend, kind, Arc::clone(&port));
             }
         }
@@ -378,7 +209,7 @@ impl Lab {
             protocol: service.protocol,
         };
         let endpoints = service.endpoints.iter().map(|ep| Endpoint {
-            addr: IpAddr::V4(*ep.addr.ip()),
+            addr: real(*ep.addr.ip()),
             port: ep.addr.port(),
             ready: ep.ready,
             serving: ep.serving,
@@ -445,8 +276,4 @@ impl Lab {
     pub(crate) fn transmitted(&mut self) -> Vec<(PortId, Vec<u8>)> {
         std::iter::from_fn(|| self.translator.poll_transmit()).collect()
     }
-}
-
-pub(crate) fn sock(addr: SocketAddrV4) -> SocketAddr {
-    addr.into()
 }

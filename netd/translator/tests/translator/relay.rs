@@ -1,6 +1,5 @@
 //! Flows to the outside, through the relay.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use minisvc_translator::{Checksum, Dial, DialAnswer, DropReason, Limits, PacketBuf, Verdict};
@@ -34,7 +33,7 @@ fn a_connection_begins_when_its_other_half_is_open() {
     let client = on(A1, 40000);
     assert_eq!(lab.send(&tcp(client, at(OUTSIDE), SYN)).verdict, Verdict::Held);
     let dial = dialled(&mut lab);
-    assert_eq!((dial.client(), dial.destination), (SocketAddr::from(client), OUTSIDE.parse().unwrap()));
+    assert_eq!((dial.client(), dial.destination), (sock(client), sock(at(OUTSIDE))));
     assert_eq!(
         lab.send(&tcp(client, at(OUTSIDE), SYN)).verdict,
         Verdict::Drop(DropReason::RelayLimit),
@@ -51,7 +50,7 @@ fn a_connection_begins_when_its_other_half_is_open() {
     let ack = lab.send(&syn_ack.answer(ACK, b"hello"));
     assert_eq!((ack.verdict, seen(&ack.bytes).dst), (Verdict::Forward(RELAY_PORT), on(RELAY, 1)));
     let flow = lab.translator.flows().next().unwrap();
-    assert_eq!((flow.endpoint, flow.state.as_str()), (OUTSIDE.parse().unwrap(), "ESTABLISHED"));
+    assert_eq!((flow.endpoint, flow.state.as_str()), (sock(at(OUTSIDE)), "ESTABLISHED"));
 }
 
 #[test]
@@ -95,7 +94,7 @@ fn datagrams_wait_in_their_order() {
 fn the_relay_s_address_is_the_machine_and_nothing_else_of_the_lab_is_outside() {
     let mut lab = lab(&[]);
     lab.send(&tcp(on(A1, 40000), on(RELAY, 5432), SYN));
-    assert_eq!(dialled(&mut lab).destination, SocketAddr::from(on(RELAY, 5432)));
+    assert_eq!(dialled(&mut lab).destination, sock(on(RELAY, 5432)));
     for nobody in ["10.95.0.77:80", "10.95.1.7:80", "10.244.3.3:80"] {
         let (_, _, kind, code, _) = lab.send(&tcp(on(A1, 40000), at(nobody), SYN)).icmp();
         assert_eq!((kind, code), (3, 1), "{nobody}");
@@ -127,7 +126,7 @@ fn an_endpoint_outside_is_reached_through_the_relay() {
     let client = on(B1, 40000);
     assert_eq!(lab.send(&tcp(client, at(VIP), SYN)).verdict, Verdict::Held);
     let dial = dialled(&mut lab);
-    assert_eq!(dial.destination, "192.0.2.1:5432".parse().unwrap());
+    assert_eq!(dial.destination, sock(at("192.0.2.1:5432")));
     let syn = seen(&answer(&mut lab, &dial, DialAnswer::Open)[0].bytes);
     assert_eq!((syn.src, syn.dst), (client, on(RELAY, 1)));
     let back = lab.send_bytes(RELAY_PORT, &syn.answer(SYN | ACK, b"").bytes()).at(&lab, B1);
@@ -170,9 +169,10 @@ fn a_checksum_that_the_device_would_have_completed_is_complete_when_a_packet_wai
     let mut lab = lab(&[]);
     for segment in [tcp(on(A1, 40000), at(OUTSIDE), SYN), udp(on(A1, 40000), at(OUTSIDE), b"odd")] {
         let mut bytes = segment.bytes();
-        let field = if segment.flags == 0 { 26 } else { 36 };
-        let length = u16::try_from(bytes.len() - 20).unwrap();
-        let pseudo = minisvc_translator::packet::sum(&bytes[12..20]) + u64::from(bytes[9]) + u64::from(length);
+        let field = HEADER + if segment.flags == 0 { 6 } else { 16 };
+        let length = u16::try_from(bytes.len() - HEADER).unwrap();
+        let (client, outside) = (real(A1), real(*at(OUTSIDE).ip()));
+        let pseudo = minisvc_translator::packet::pseudo_header(client, outside, segment.protocol.number(), length);
         bytes[field..field + 2].copy_from_slice(&minisvc_translator::packet::fold(pseudo).to_be_bytes());
         let mut storage = vec![0; 2048];
         storage[..bytes.len()].copy_from_slice(&bytes);

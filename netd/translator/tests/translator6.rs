@@ -1,0 +1,38 @@
+//! The translator seen from outside: whole packets in, whole packets out, and a clock that the tests own. The tests
+//! of `translator.rs` with IPv6, and what there is only in IPv6.
+//!
+//! Comments above tests, and labels of table rows, name the statements of `docs/behaviour/dataplane.md` they prove.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+/// Whether hosts have IPv6 addresses.
+const IPV6: bool = true;
+
+#[path = "translator/addresses.rs"]
+mod addresses;
+#[path = "translator/choice.rs"]
+mod choice;
+#[path = "translator/flows.rs"]
+mod flows;
+#[path = "translator/fragments.rs"]
+mod fragments;
+#[path = "translator/header6.rs"]
+mod header6;
+#[path = "translator/icmp.rs"]
+mod icmp;
+#[path = "translator/lab.rs"]
+mod lab;
+#[path = "translator/model.rs"]
+mod model;
+#[path = "translator/properties.rs"]
+mod properties;
+#[path = "translator/relay.rs"]
+mod relay;
+#[path = "translator/topology.rs"]
+mod topology;
+#[path = "translator/updates.rs"]
+mod updates;
+#[path = "translator/verdicts.rs"]
+mod verdicts;
+#[path = "translator/wire.rs"]
+mod wire;
