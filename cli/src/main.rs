@@ -4,6 +4,7 @@
 //! else does.
 
 mod adapters;
+mod addresses;
 mod api;
 mod args;
 mod commands;

@@ -2,7 +2,7 @@
 //! `__dig` asks a name server one question. They run on the workstation or in a pod, as `minisvc exec -- minisvc __get`.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,8 @@ const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Longest answer over UDP or TCP, in bytes.
 const MAX_MESSAGE: usize = u16::MAX as usize;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// Anything that can go wrong; it is only ever printed.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// `__get URL`: prints the status code and the body of an answer. An `https` URL is asked as programs in a pod do it, with
 /// the certificate and the token of their ServiceAccount. Ends with 1 if there is no answer.
@@ -118,13 +119,7 @@ fn exchange(mut stream: impl Read + Write, request: &str) -> Result<String, Fail
 }
 
 fn dig(transport: &str, server: &str, kind: RecordType, name: &str) -> Result<String, Failure> {
-    let mut message = Message::new(7, MessageType::Query, OpCode::Query);
-    message.metadata.recursion_desired = true;
-    message.add_query(Query::query(Name::from_ascii(name)?, kind));
-    let question = message.to_vec()?;
-    let server = SocketAddr::new(server.parse()?, 53);
-    let answer = if transport == "tcp" { ask_tcp(server, &question)? } else { ask_udp(server, &question)? };
-    let answer = Message::from_vec(&answer)?;
+    let answer = ask(transport == "tcp", server.parse()?, kind, name)?;
     let flag = |set: bool, name: &str| if set { format!(" {name}") } else { String::new() };
     let head = format!(
         "{:?}{}{}",
@@ -134,6 +129,19 @@ fn dig(transport: &str, server: &str, kind: RecordType, name: &str) -> Result<St
     );
     let records = answer.answers.iter().chain(&answer.additionals);
     Ok(std::iter::once(head).chain(records.map(ToString::to_string)).collect::<Vec<_>>().join("\n"))
+}
+
+/// Asks a name server one question.
+///
+/// # Errors
+/// When there is no answer, or none that can be read.
+pub(crate) fn ask(tcp: bool, server: IpAddr, kind: RecordType, name: &str) -> Result<Message, Failure> {
+    let mut message = Message::new(7, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(Name::from_ascii(name)?, kind));
+    let question = message.to_vec()?;
+    let server = SocketAddr::new(server, 53);
+    Ok(Message::from_vec(&if tcp { ask_tcp(server, &question)? } else { ask_udp(server, &question)? })?)
 }
 
 fn ask_udp(server: SocketAddr, question: &[u8]) -> Result<Vec<u8>, Failure> {

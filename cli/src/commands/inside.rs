@@ -1,4 +1,4 @@
-//! `shell` and `exec`: commands that run inside a lab, with the caller's terminal.
+//! `shell`, `exec` and `dns`: commands that run inside a lab, with the caller's terminal.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::api::LabApi;
-use crate::args::{ExecArgs, LabArgs};
+use crate::args::{DnsArgs, ExecArgs, LabArgs};
 use crate::control::{Conversation, Execution, Place};
 use crate::error::{CliError, Context as _};
 use crate::home::LabHome;
@@ -26,16 +26,29 @@ pub(crate) async fn shell(args: &LabArgs) -> Result<ExitCode, CliError> {
 /// # Errors
 /// When the lab does not run or the command cannot be started.
 pub(crate) async fn exec(args: &ExecArgs) -> Result<ExitCode, CliError> {
-    let place = match &args.pod {
-        None => Place::Workstation,
-        Some(pod) => Place::Pod {
-            namespace: args.namespace.clone(),
-            // As kubectl has it: pod/web and web are the same.
-            pod: pod.strip_prefix("pod/").unwrap_or(pod).to_owned(),
-            container: args.container.clone(),
-        },
-    };
+    let place = place(args.pod.as_deref(), &args.namespace, args.container.clone());
     run(&LabHome::of(&args.lab)?, place, args.command.iter().map(OsString::from).collect()).await
+}
+
+/// Shows how a name is looked up on the workstation or in a pod. Ends with 1 if it is not found.
+///
+/// # Errors
+/// When the lab does not run or the pod does not.
+pub(crate) async fn dns(args: &DnsArgs) -> Result<ExitCode, CliError> {
+    let program = std::env::current_exe().context(|| "cannot find my own program file".to_owned())?;
+    let argv = vec![program.into(), "__lookup".into(), (&args.query).into(), (&args.record_type).into()];
+    run(&LabHome::of(&args.lab)?, place(args.from.as_deref(), &args.namespace, None), argv).await
+}
+
+fn place(pod: Option<&str>, namespace: &str, container: Option<String>) -> Place {
+    match pod {
+        None => Place::Workstation,
+        // As kubectl has it: pod/web and web are the same.
+        Some(pod) => {
+            let pod = pod.strip_prefix("pod/").unwrap_or(pod).to_owned();
+            Place::Pod { namespace: namespace.to_owned(), pod, container }
+        }
+    }
 }
 
 async fn run(home: &LabHome, mut place: Place, argv: Vec<OsString>) -> Result<ExitCode, CliError> {
