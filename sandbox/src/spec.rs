@@ -48,9 +48,14 @@ pub struct TunSpec {
 impl TunSpec {
     /// `eth0` with one address and the default route, MTU 1500, no offload.
     pub fn eth0(address: IpAddr) -> Self {
+        Self::eth0_with(vec![address])
+    }
+
+    /// The same with several addresses, and a default route for each of their families.
+    pub fn eth0_with(addresses: Vec<IpAddr>) -> Self {
         Self {
             name: "eth0".into(),
-            addresses: vec![address],
+            addresses,
             mtu: 1500,
             default_route: true,
             routes: Vec::new(),
