@@ -46,6 +46,10 @@ pub struct Resource {
     pub allow_unconditional_update: bool,
     /// DELETE answers with the object instead of a Status.
     pub returns_deleted_object: bool,
+    /// A deletion that says nothing about dependants leaves them (P-086).
+    pub orphans_dependents: bool,
+    /// What everyone who asks for the kind is told, readers too (S-072).
+    pub deprecated: Option<&'static str>,
     /// Kinds that end gracefully: the grace in seconds for an object and what the client asked for; 0 removes at once.
     pub graceful: Option<fn(&Value, Option<i64>) -> i64>,
     /// Called when deletion begins but something still holds the object (`deletionTimestamp` is already set).
@@ -94,6 +98,8 @@ impl Resource {
         allow_create_on_update: false,
         allow_unconditional_update: true,
         returns_deleted_object: false,
+        orphans_dependents: false,
+        deprecated: None,
         graceful: None,
         begin_delete: None,
         held: |_| false,

@@ -187,18 +187,22 @@ async fn endpoint_slices_are_checked() {
 
 // S-072
 #[tokio::test]
-async fn writers_of_endpoints_are_warned() {
+async fn whoever_asks_for_endpoints_is_warned() {
     let server = server().await;
     let endpoints =
         json!({"metadata": {"name": "e"}, "subsets": [{"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 80}]}]});
     let answer = post(&server, &format!("{DEFAULT}/endpoints"), endpoints).await;
     assert_eq!(answer.code, StatusCode::CREATED, "{}", answer.text);
     assert_eq!(answer.json()["subsets"][0]["ports"][0]["protocol"], "TCP");
-    let warning = answer.header("warning");
-    assert!(
-        warning.contains("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
-        "{warning}"
-    );
+    let path = format!("{DEFAULT}/endpoints");
+    let read = ask("GET", &format!("{path}/e")).of(&server).await;
+    let listed = ask("GET", &path).of(&server).await;
+    for answer in [answer, read, listed] {
+        let warnings: Vec<&str> =
+            answer.headers.get_all("warning").iter().map(|value| value.to_str().unwrap()).collect();
+        let expected = "299 - \"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice\"";
+        assert_eq!(warnings, [expected]);
+    }
 }
 
 //

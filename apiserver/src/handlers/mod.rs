@@ -25,7 +25,7 @@ use crate::error::{ApiError, Target};
 use crate::identity::Identity;
 use crate::negotiate::Form;
 use crate::registry::{Resource, Subresource};
-use crate::render::{IncludeObject, Renderer};
+use crate::render::{self, IncludeObject, Renderer};
 use crate::request_info::{Query, ResourcePath, Route, Verb};
 use crate::server::Server;
 use crate::{discovery, health, openapi, reviews};
@@ -63,7 +63,12 @@ async fn respond(server: Arc<Server>, request: Request<Body>) -> Result<Response
     let resource = server.registry.find(&path.group, &path.version, &path.resource).ok_or(ApiError::UnknownPath)?;
     let verb = Verb::of(&parts.method, &path, &query);
     let call = Call::new(&server, resource, &path, query, &parts, identity, verb)?;
-    call.dispatch(body).await
+    let deprecated = call.resource.deprecated;
+    let mut response = call.dispatch(body).await;
+    if let (Ok(response), Some(text)) = (&mut response, deprecated) {
+        render::add_warnings(response, &[text.to_owned()]);
+    }
+    response
 }
 
 fn outside_of_resources(server: &Server, parts: &Parts, route: &Route) -> Result<Response, ApiError> {

@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
+use super::amount::{amount, at_most_all};
 use super::check::Errors;
 use super::json::{at, child, has, integer, set_default, set_default_text, text};
-use super::printing::{containers_and_images, label_selector};
+use super::printing::{containers_and_images, label_selector, ready};
 use super::replicaset::SCALE;
 use super::template;
 use crate::registry::{Column, FieldError, Resource, Subresource};
@@ -78,41 +79,16 @@ fn strategy(errors: &mut Errors, strategy: &Value) {
         }
         "Recreate" => {}
         "RollingUpdate" => {
-            let unavailable =
-                amount(errors, &format!("{field}.maxUnavailable"), at(strategy, "/rollingUpdate/maxUnavailable"));
+            let written = at(strategy, "/rollingUpdate/maxUnavailable");
+            let unavailable = at_most_all(errors, &format!("{field}.maxUnavailable"), written);
             let surge = amount(errors, &format!("{field}.maxSurge"), at(strategy, "/rollingUpdate/maxSurge"));
             if unavailable == Some(0) && surge == Some(0) {
-                errors.invalid(
-                    format!("{field}.maxUnavailable"),
-                    at(strategy, "/rollingUpdate/maxUnavailable").clone(),
-                    "may not be 0 when `maxSurge` is 0",
-                );
-            }
-            let percent = at(strategy, "/rollingUpdate/maxUnavailable").is_string();
-            if percent && unavailable.is_some_and(|share| share > 100) {
-                errors.invalid(
-                    format!("{field}.maxUnavailable"),
-                    at(strategy, "/rollingUpdate/maxUnavailable").clone(),
-                    "must not be greater than 100%",
-                );
+                let why = "may not be 0 when `maxSurge` is 0";
+                errors.invalid(format!("{field}.maxUnavailable"), written.clone(), why);
             }
         }
         other => errors.unsupported("spec.strategy.type", other, &["Recreate", "RollingUpdate"]),
     }
-}
-
-/// A number of pods or a share of them, as the number that is written.
-fn amount(errors: &mut Errors, field: &str, value: &Value) -> Option<i64> {
-    let number = match value {
-        Value::String(share) => share.strip_suffix('%').and_then(|digits| digits.parse::<i64>().ok()),
-        other => other.as_i64(),
-    };
-    match number {
-        Some(number) if number >= 0 => return Some(number),
-        Some(_) => errors.invalid(field, value.clone(), "must be greater than or equal to 0"),
-        None => errors.invalid(field, value.clone(), "must be a number or a percentage such as '25%'"),
-    }
-    None
 }
 
 fn row(object: &Value, now: jiff::Timestamp) -> Vec<Value> {
@@ -120,7 +96,7 @@ fn row(object: &Value, now: jiff::Timestamp) -> Vec<Value> {
     let [containers, images] = containers_and_images(at(object, "/spec/template/spec"));
     vec![
         table::name(object).into(),
-        format!("{}/{}", count("/status/readyReplicas"), count("/spec/replicas")).into(),
+        ready(object),
         count("/status/updatedReplicas").into(),
         count("/status/availableReplicas").into(),
         table::age(object, now).into(),

@@ -27,6 +27,7 @@ pub(super) fn resource() -> Resource {
         singular: "endpoints",
         short_names: &["ep"],
         allow_create_on_update: true,
+        deprecated: Some(DEPRECATED),
         columns: COLUMNS,
         row: |object, now| vec![table::name(object).into(), endpoints(object).into(), table::age(object, now).into()],
         default: |object| {
@@ -64,7 +65,7 @@ fn endpoints(object: &Value) -> String {
 }
 
 fn warnings(new: &Value, _old: Option<&Value>) -> Vec<String> {
-    let mut warnings = vec![DEPRECATED.to_owned()];
+    let mut warnings = Vec::new();
     if at(new, "/metadata/labels").get(MANAGED_BY.0).is_some_and(|value| value == MANAGED_BY.1) {
         return warnings;
     }
@@ -164,11 +165,10 @@ mod tests {
     #[test]
     fn writers_are_warned_unless_they_are_the_controller() {
         let new = json!({"subsets": [{"addresses": [{"ip": "010.0.0.1"}]}]});
-        assert_eq!(warnings(&new, None).len(), 2);
-        assert_eq!(warnings(&new, None)[0], DEPRECATED);
+        assert_eq!(warnings(&new, None).len(), 1);
         let mut managed = new;
         managed["metadata"] = json!({"labels": {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}});
-        assert_eq!(warnings(&managed, None), [DEPRECATED]);
+        assert!(warnings(&managed, None).is_empty());
     }
 
     #[test]

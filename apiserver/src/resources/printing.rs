@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::json::{entries, list, text, texts};
+use super::json::{entries, integer, list, text, texts};
 
 /// What an empty cell says.
 pub(super) const NONE: &str = "<none>";
@@ -11,6 +11,11 @@ pub(super) const NONE: &str = "<none>";
 pub(super) fn or_none(text: impl Into<String>) -> Value {
     let text = text.into();
     Value::from(if text.is_empty() { NONE.to_owned() } else { text })
+}
+
+/// The text, or `<unset>`.
+pub(super) fn or_unset(text: &str) -> Value {
+    Value::from(if text.is_empty() { "<unset>" } else { text })
 }
 
 /// The text, or `<unknown>`.
@@ -45,6 +50,12 @@ pub(super) fn label_selector(selector: &Value) -> Value {
         });
     }
     or_none(parts.join(","))
+}
+
+/// Ready pods of those wished for, as `1/3`.
+pub(super) fn ready(object: &Value) -> Value {
+    let count = |pointer: &str| integer(object, pointer).unwrap_or_default();
+    format!("{}/{}", count("/status/readyReplicas"), count("/spec/replicas")).into()
 }
 
 /// The first three of a list joined by commas, and how many more there are.

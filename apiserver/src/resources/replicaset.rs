@@ -16,7 +16,8 @@ pub(super) const SCALE: Subresource = Subresource::Scale(ScalePaths {
     selector: "/spec/selector",
 });
 
-const COLUMNS: &[Column] = &[
+/// The columns of ReplicaSets and their forerunner.
+pub(super) const COLUMNS: &[Column] = &[
     Column::NAME,
     Column::integer("Desired", "How many pods are wished for."),
     Column::integer("Current", "How many pods there are."),

@@ -60,9 +60,10 @@ impl Writer<'_> {
             namespace => Some(self.server.open_namespace(self.resource, namespace, &name).map_err(Lost::Failed)?),
         };
         (self.resource.default)(&mut object);
+        // Before the kind prepares the object, because a Job's selector is made of it.
+        meta::set(&mut object, "uid", Uuid::new_v4().to_string());
         (self.resource.prepare)(&mut object, None);
         self.record_manager(&mut object, None);
-        meta::set(&mut object, "uid", Uuid::new_v4().to_string());
         meta::set(&mut object, "creationTimestamp", meta::timestamp(self.now));
         if self.resource.has_generation {
             meta::set(&mut object, "generation", json!(1));

@@ -124,7 +124,7 @@ impl Writer<'_> {
         let uid = meta::text(&old, "uid").to_owned();
         let grace = self.resource.graceful.map_or(0, |grace| grace(&old, options.grace_seconds));
         let mut new = old.clone();
-        set_finalizers(&mut new, options.propagation);
+        set_finalizers(&mut new, self.propagation(&old, options));
         self.mark(&mut new, &old, grace);
         if self.may_go(&new) {
             let plan = self.allocate(None, Some(&self.served(old.clone()))).map_err(Lost::Failed)?;
@@ -137,6 +137,13 @@ impl Writer<'_> {
         }
         let text = self.commit(Outcome::Updated(record), &new, &Default::default()).await?;
         Ok(Deleted { text, gone: false, uid })
+    }
+
+    /// What was asked for, else what the object's own finalizers say, else what is usual for its kind (P-086).
+    fn propagation(&self, old: &Value, options: &DeleteOptions) -> Option<Propagation> {
+        let decided = meta::finalizers(old).iter().any(|finalizer| finalizer == FOREGROUND || finalizer == ORPHAN);
+        let usual = (self.resource.orphans_dependents && !decided).then_some(Propagation::Orphan);
+        options.propagation.or(usual)
     }
 
     fn check_preconditions(&self, old: &Value, name: &str, options: &DeleteOptions) -> Result<(), ApiError> {
