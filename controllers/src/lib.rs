@@ -6,8 +6,10 @@
 
 mod accounts;
 mod amount;
+mod budget;
 mod cache;
 mod caches;
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod endpoint_facts;
@@ -18,6 +20,7 @@ mod events;
 #[cfg(test)]
 mod fixtures;
 mod gc;
+mod job;
 mod loadbalancer;
 mod membership;
 mod mirroring;
@@ -32,6 +35,7 @@ mod revisions;
 mod scheduler;
 mod selector;
 mod served;
+mod servicecidr;
 mod statefulset;
 mod taints;
 mod trigger;
@@ -99,6 +103,11 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     let deployments = deployment::wire(client.clone(), &caches, &recorder);
     let stateful_sets = statefulset::wire(client.clone(), &caches, &recorder);
     let daemon_sets = daemonset::wire(client.clone(), &caches, &recorder);
+    let jobs = job::wire(client.clone(), &caches, &recorder);
+    let budgets = budget::wire(client.clone(), &caches);
+    let cron_jobs = cronjob::wire(client.clone(), &caches, &recorder);
+    let cidrs = servicecidr::wire(client.clone(), &caches);
+    let addresses = servicecidr::wire_addresses(client.clone(), &caches, &recorder);
     let scheduler = scheduler::wire(client.clone(), &caches, &recorder);
     let accounts = accounts::wire(client.clone(), &caches, options.root_certificates);
     let namespaces = namespaces::wire(client.clone(), &caches, kinds.clone());
@@ -130,6 +139,11 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     start.start(deployments, WORKERS);
     start.start(stateful_sets, WORKERS);
     start.start(daemon_sets, WORKERS);
+    start.start(jobs, WORKERS);
+    start.start(budgets, WORKERS);
+    start.start(cron_jobs, WORKERS);
+    start.start(cidrs, 1);
+    start.start(addresses, 1);
     start.start(scheduler, 1);
     start.start(accounts, WORKERS);
     start.start(namespaces, WORKERS);

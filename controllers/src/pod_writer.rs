@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -74,6 +75,19 @@ impl PodWriter {
                 Err(error)
             }
         }
+    }
+
+    /// Makes several pods by slow start (P-091): what fails for one usually fails for all, so the first is tried alone.
+    pub(crate) async fn create_all<K: Object>(&self, owner: &K, pods: Vec<Pod>) -> Result<(), Error> {
+        let (mut remaining, mut batch) = (pods.as_slice(), 1);
+        while !remaining.is_empty() {
+            let (now, later) = remaining.split_at(batch.min(remaining.len()));
+            for result in join_all(now.iter().map(|pod| self.create(owner, pod))).await {
+                result?;
+            }
+            (remaining, batch) = (later, batch * 2);
+        }
+        Ok(())
     }
 
     /// Deletes this very pod, not a namesake; its owner is told.

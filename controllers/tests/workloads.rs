@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use common::{Lab, Watched, add_node, becomes, deployment, pod, settles};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use k8s_openapi::api::core::v1::{Event, Node, Pod, ReplicationController};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
@@ -283,5 +283,35 @@ async fn pods_are_spread_over_the_nodes() {
         let there = count(&pods, |pod| pod.spec.as_ref().unwrap().node_name.as_deref() == Some(node));
         assert_eq!(there, 3, "{node}");
     }
+    lab.stop().await;
+}
+
+// P-095, P-089, P-094
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replication_controller_keeps_its_pods() {
+    let lab = Lab::start(1).await;
+    let template = json!({
+        "metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "main", "image": "web:1"}]},
+    });
+    let spec = json!({"replicas": 2, "selector": {"app": "web"}, "template": template});
+    let old = json!({"apiVersion": "v1", "kind": "ReplicationController", "metadata": {"name": "web"}, "spec": spec});
+    lab.create::<ReplicationController>(old).await;
+    settles(lab.api(), "two pods", |pods: &[Pod]| count(pods, is_ready) == 2).await;
+    let sets: Api<ReplicationController> = lab.api();
+    let three = Patch::Merge(json!({"spec": {"replicas": 3}}));
+    sets.patch_scale("web", &PatchParams::default(), &three).await.unwrap();
+    becomes(lab.api(), "web", "three pods", |set: &ReplicationController| {
+        let status = set.status.clone().unwrap_or_default();
+        status.replicas == 3
+            && status.ready_replicas == Some(3)
+            && status.observed_generation == set.metadata.generation
+    })
+    .await;
+    let name = lab.api::<Pod>().list(&Default::default()).await.unwrap().items.remove(0).metadata.name.unwrap();
+    lab.api::<Pod>().delete(&name, &DeleteParams::default()).await.unwrap();
+    settles(lab.api(), "another pod", |pods: &[Pod]| {
+        count(pods, is_ready) == 3 && !pods.iter().any(|pod| pod.metadata.name.as_deref() == Some(&name))
+    })
+    .await;
     lab.stop().await;
 }

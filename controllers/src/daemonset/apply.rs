@@ -140,10 +140,8 @@ impl DaemonSets {
             }
             self.writer.delete(set, &pod).await?;
         }
-        for node in plan.create {
-            self.writer.create(set, &pod(set, &spec.template, hash, &node)).await?;
-        }
-        Ok(())
+        let new = plan.create.iter().map(|node| pod(set, &spec.template, hash, node)).collect();
+        self.writer.create_all(set, new).await
     }
 
     async fn prune(&self, set: &DaemonSet, present: &ControllerRevision) -> Result<(), Error> {

@@ -149,7 +149,7 @@ pub(crate) async fn set_ready(client: &Client, name: &str, status: &str) {
 }
 
 /// Runs every pod that has a node: gives it an address, says it is Running and, unless its image says `broken`, Ready;
-/// removes it when it is to go.
+/// one whose image says `succeeds` or `fails` has ended at once. Removes a pod when it is to go.
 async fn kubelet(client: Client) {
     let watching = watcher(Api::<Pod>::all(client.clone()), watcher::Config::default());
     let mut events = std::pin::pin!(watching.default_backoff());
@@ -168,9 +168,13 @@ async fn kubelet(client: Client) {
         } else if pod.status.as_ref().is_none_or(|status| status.pod_ip.is_none()) {
             addresses += 1;
             let ip = format!("10.244.{}.{}", addresses / 250, addresses % 250 + 2);
-            let broken = spec.containers[0].image.as_deref().unwrap_or_default().contains("broken");
-            let ready = if broken { "False" } else { "True" };
-            let _ = api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(running(&ip, ready))).await;
+            let image = spec.containers[0].image.as_deref().unwrap_or_default();
+            let status = match image {
+                _ if image.contains("succeeds") => ended(&ip, "Succeeded"),
+                _ if image.contains("fails") => ended(&ip, "Failed"),
+                _ => running(&ip, if image.contains("broken") { "False" } else { "True" }),
+            };
+            let _ = api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(status)).await;
         }
     }
 }
@@ -179,6 +183,13 @@ fn running(ip: &str, ready: &str) -> Value {
     json!({"status": {
         "phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}],
         "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": now()}],
+    }})
+}
+
+fn ended(ip: &str, phase: &str) -> Value {
+    json!({"status": {
+        "phase": phase, "podIP": ip, "podIPs": [{"ip": ip}],
+        "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": now()}],
     }})
 }
 

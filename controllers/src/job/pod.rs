@@ -1,0 +1,80 @@
+//! The pods of a Job (P-113, P-114). Pure.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
+
+use crate::pod_writer::pod_from;
+
+/// Keeps an ended pod until it is counted.
+pub(crate) const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
+pub(crate) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+const VARIABLE: &str = "JOB_COMPLETION_INDEX";
+
+/// A pod of the Job, for this completion index if it is an Indexed one.
+pub(crate) fn pod(job: &Job, index: Option<i32>) -> Pod {
+    let template = job.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
+    let mut pod = pod_from(&template, job);
+    pod.metadata.finalizers.get_or_insert_default().push(FINALIZER.to_owned());
+    let Some(index) = index else { return pod };
+    let name = format!("{}-{index}", job.metadata.name.as_deref().unwrap_or_default());
+    pod.metadata.generate_name = Some(format!("{name}-"));
+    pod.metadata.annotations.get_or_insert_default().insert(INDEX.to_owned(), index.to_string());
+    pod.metadata.labels.get_or_insert_default().insert(INDEX.to_owned(), index.to_string());
+    let spec = pod.spec.get_or_insert_default();
+    spec.hostname = Some(name);
+    for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+        tell_index(container);
+    }
+    pod
+}
+
+fn tell_index(container: &mut Container) {
+    let variables = container.env.get_or_insert_default();
+    if variables.iter().any(|variable| variable.name == VARIABLE) {
+        return;
+    }
+    let field_ref = ObjectFieldSelector {
+        api_version: Some("v1".to_owned()),
+        field_path: format!("metadata.annotations['{INDEX}']"),
+    };
+    variables.push(EnvVar {
+        name: VARIABLE.to_owned(),
+        value: None,
+        value_from: Some(EnvVarSource { field_ref: Some(field_ref), ..EnvVarSource::default() }),
+    });
+}
+
+/// The completion index of a pod.
+pub(crate) fn index(pod: &Pod) -> Option<i32> {
+    pod.metadata.annotations.as_ref()?.get(INDEX)?.parse().ok()
+}
+
+/// Whether the pod still waits to be counted.
+pub(crate) fn is_tracked(pod: &Pod) -> bool {
+    pod.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::batch::v1::JobSpec;
+
+    use super::*;
+    use crate::fixtures::{meta, template};
+
+    // P-114
+    #[test]
+    fn an_index_is_in_name_hostname_and_environment() {
+        let spec = JobSpec { template: template("work:1"), ..JobSpec::default() };
+        let job = Job { metadata: meta("sum"), spec: Some(spec), status: None };
+        let indexed = pod(&job, Some(3));
+        assert_eq!(indexed.metadata.generate_name.as_deref(), Some("sum-3-"));
+        assert_eq!(index(&indexed), Some(3));
+        assert_eq!(indexed.metadata.labels.as_ref().unwrap()[INDEX], "3");
+        let spec = indexed.spec.clone().unwrap();
+        assert_eq!(spec.hostname.as_deref(), Some("sum-3"));
+        assert_eq!(spec.containers[0].env.as_ref().unwrap()[0].name, "JOB_COMPLETION_INDEX");
+        let plain = pod(&job, None);
+        assert_eq!(plain.metadata.generate_name.as_deref(), Some("sum-"));
+        assert_eq!((index(&plain), is_tracked(&plain)), (None, true));
+    }
+}
