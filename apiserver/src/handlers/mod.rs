@@ -1,6 +1,7 @@
 //! From a request to an answer: who asks, may they, what for, and in which form.
 
 mod access;
+mod eviction;
 mod log;
 mod objects;
 mod scale;

@@ -6,13 +6,13 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::objects::{self, writer};
-use super::{Call, log, scale, token};
+use super::{Call, eviction, log, scale, token};
 use crate::error::{ApiError, FieldError, success_status};
 use crate::registry::Subresource;
 use crate::render::json_value;
 use crate::request_info::{Verb, WriteOptions};
 use crate::schema::KindName;
-use crate::write::{DeleteOptions, Part};
+use crate::write::Part;
 use crate::{body, meta};
 
 pub(super) async fn dispatch(call: Call<'_>, body: Body) -> Result<Response, ApiError> {
@@ -24,7 +24,7 @@ pub(super) async fn dispatch(call: Call<'_>, body: Body) -> Result<Response, Api
         (Some(Subresource::Scale(paths)), Verb::Update | Verb::Patch) => scale::set(&call, paths, body).await,
         (Some(Subresource::Log), Verb::Get) => log::get(&call).await,
         (Some(Subresource::Binding), Verb::Create) => bind(&call, body).await,
-        (Some(Subresource::Eviction), Verb::Create) => evict(&call, body).await,
+        (Some(Subresource::Eviction), Verb::Create) => eviction::evict(&call, body).await,
         (Some(Subresource::Token), Verb::Create) => token::create(&call, body).await,
         (Some(Subresource::Finalize), Verb::Update) => finalize(&call, body).await,
         _ => Err(call.not_allowed()),
@@ -80,21 +80,6 @@ fn set_condition(object: &mut Value, name: &str, now: &str) {
         },
         None => *conditions = json!([condition]),
     }
-}
-
-/// Deletes a pod the way `kubectl drain` wants it. No disruption budgets are served, so none forbids.
-async fn evict(call: &Call<'_>, body: Body) -> Result<Response, ApiError> {
-    let bytes = body::collect(body).await?;
-    let eviction = body::decode_optional(call.headers, &bytes)?.unwrap_or(Value::Null);
-    let name = call.name()?;
-    let named = meta::text(&eviction, "name");
-    if !named.is_empty() && named != name {
-        return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
-    }
-    let mut options = DeleteOptions::read(eviction.get("deleteOptions"), &call.query)?;
-    options.dry_run |= WriteOptions::from_query(&call.query)?.dry_run;
-    writer(call, Part::Object, options.dry_run, "").delete(name, &options).await?;
-    Ok(json_value(StatusCode::CREATED, &success_status(Some(StatusCode::CREATED), None)))
 }
 
 /// Replaces a Namespace's `spec.finalizers`.

@@ -247,7 +247,7 @@ pub(super) fn selects_everything(selector: &Value) -> bool {
 }
 
 /// Whether a `LabelSelector` matches a map of labels (P-078).
-pub(super) fn selector_matches(selector: &Value, labels: &Value) -> bool {
+pub(crate) fn selector_matches(selector: &Value, labels: &Value) -> bool {
     let labels: BTreeMap<&str, &str> =
         entries(labels, "").map(|(key, value)| (key, value.as_str().unwrap_or_default())).collect();
     let equal = entries(selector, "/matchLabels").all(|(key, value)| labels.get(key).copied() == value.as_str());
