@@ -114,6 +114,7 @@ impl Lab {
 
         let sandbox = Sandbox::launch(LaunchOptions::this_program(&config.name)).await;
         let sandbox = sandbox.context(|| "cannot start the sandbox".to_owned())?;
+        outside::raise_descriptor_limit();
         let addresses = &config.addresses;
         let nets = (vec![IpNet::V4(addresses.services)], vec![IpNet::V4(addresses.pods)]);
         let control_plane = make_namespace(&sandbox, "control-plane").await?;

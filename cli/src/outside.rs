@@ -31,6 +31,16 @@ pub(crate) fn names(config: &LabConfig) -> Vec<(String, Vec<IpAddr>)> {
     if config.egress { vec![(MACHINE_NAME.to_owned(), vec![config.addresses.machine()])] } else { Vec::new() }
 }
 
+/// Lets this process have as many descriptors as it may: each connection that is passed on takes two. Processes of the lab are
+/// not children of this one and keep the usual limit, which some programs count on.
+pub(crate) fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::debug!(%error, "the limit on descriptors stays");
+    }
+}
+
 /// What ways out and in are built of.
 pub(crate) struct Surroundings<'a> {
     pub(crate) config: &'a LabConfig,

@@ -30,7 +30,7 @@ use tokio_util::task::TaskTracker;
 
 use plan::{Exposure, Wanted, exposures};
 
-/// Ports published at once. Further ones are left out, and said to be.
+/// Ports published at once. Further ones are left out until others go, and the log says so.
 const LIMIT: usize = 4096;
 
 /// How long connections may take to notice that the lab goes down.
@@ -166,6 +166,9 @@ impl Publisher {
             })
             .take(LIMIT)
             .collect();
+        if wanted.len() == LIMIT {
+            tracing::warn!(LIMIT, "no more ports than these are published");
+        }
         let before = self.running.len();
         self.running.retain(|exposure, _| wanted.contains_key(exposure));
         let mut changed = self.running.len() != before;

@@ -134,24 +134,24 @@ impl Relay {
         // When the worker has ended there is nobody left to tell.
         self.mailbox.send(Command::Dialled(dial, answer));
     }
+}
 
-    /// Where to go for a destination as the client sees it: in this order, until one accepts.
-    ///
-    /// # Errors
-    /// When it is no address that a client may mean.
-    fn targets(&self, destination: SocketAddr) -> io::Result<Vec<SocketAddr>> {
-        let port = destination.port();
-        if self.addresses.contains(&destination.ip()) {
-            // What listens on "localhost" may do so in one family only.
-            return Ok(vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]);
-        }
-        let ip = destination.ip().to_canonical();
-        let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-        if ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || is_broadcast || port == 0 {
-            return Err(io::ErrorKind::AddrNotAvailable.into());
-        }
-        Ok(vec![SocketAddr::new(ip, port)])
+/// Where to go for a destination as the client sees it: in this order, until one accepts. `own` are the relay's addresses.
+///
+/// # Errors
+/// When it is no address that a client may mean.
+fn targets(own: &[IpAddr], destination: SocketAddr) -> io::Result<Vec<SocketAddr>> {
+    let port = destination.port();
+    if own.contains(&destination.ip()) {
+        // What listens on "localhost" may do so in one family only.
+        return Ok(vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]);
     }
+    let ip = destination.ip().to_canonical();
+    let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    if ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || is_broadcast || port == 0 {
+        return Err(io::ErrorKind::AddrNotAvailable.into());
+    }
+    Ok(vec![SocketAddr::new(ip, port)])
 }
 
 /// Runs the relay until `shutdown`.
@@ -187,4 +187,39 @@ pub(crate) async fn run(mailbox: Mailbox, inner: RelaySockets, counters: Arc<Cou
         }
     }
     tasks.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_relay_s_own_address_is_loopback_and_loopback_itself_is_nobody() {
+        let own: [IpAddr; 1] = [Ipv4Addr::new(10, 95, 0, 254).into()];
+        let to = |text: &str| targets(&own, text.parse().expect("an address")).map_err(|error| error.kind());
+        let texts = |text: &str| to(text).map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(texts("10.95.0.254:5432"), Ok(vec!["127.0.0.1:5432".to_owned(), "[::1]:5432".to_owned()]));
+        assert_eq!(texts("192.0.2.1:443"), Ok(vec!["192.0.2.1:443".to_owned()]));
+        for nobody in
+            ["127.0.0.1:80", "0.0.0.0:80", "255.255.255.255:80", "224.0.0.1:80", "192.0.2.1:0", "[::ffff:127.0.0.1]:80"]
+        {
+            assert_eq!(to(nobody), Err(io::ErrorKind::AddrNotAvailable), "{nobody}");
+        }
+    }
+
+    #[test]
+    fn a_failure_is_told_as_what_it_is() {
+        let counters = Counters::default();
+        for (kind, answer) in [
+            (io::ErrorKind::ConnectionRefused, DialAnswer::Refused),
+            (io::ErrorKind::HostUnreachable, DialAnswer::Unreachable),
+            (io::ErrorKind::TimedOut, DialAnswer::Unreachable),
+            (io::ErrorKind::PermissionDenied, DialAnswer::Unreachable),
+            (io::ErrorKind::OutOfMemory, DialAnswer::Silent),
+        ] {
+            assert_eq!(counters.failed(&kind.into()), answer, "{kind}");
+        }
+        let stats = counters.read();
+        assert_eq!((stats.refused, stats.unreachable, stats.turned_away), (1, 3, 1));
+    }
 }

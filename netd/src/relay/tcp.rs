@@ -12,7 +12,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::{Gauge, Relay};
+use super::{Gauge, Relay, targets};
 
 /// Connections at once, being dialled or open; each takes two descriptors. Further ones are left to try again.
 const LIMIT: usize = 4096;
@@ -120,7 +120,7 @@ pub(super) async fn serve(relay: Arc<Relay>, connections: Arc<Connections>, dial
 
 async fn connect(relay: &Relay, destination: SocketAddr) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for target in relay.targets(destination)? {
+    for target in targets(&relay.addresses, destination)? {
         match tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(target)).await {
             Ok(Ok(stream)) => return Ok(stream),
             // No IPv6 on this machine says nothing about the service; the refusal before does.

@@ -12,7 +12,7 @@ use tokio::net::UdpSocket;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Gauge, Relay};
+use super::{Gauge, Relay, targets};
 use crate::worker::Command;
 
 /// UDP flows at once; each takes a descriptor. The one that has been silent longest makes room for another.
@@ -170,7 +170,7 @@ async fn pass_in(session: &Session, inner: &UdpSocket, client: SocketAddr) {
 }
 
 async fn connect(relay: &Relay, destination: SocketAddr) -> io::Result<UdpSocket> {
-    let Some(target) = relay.targets(destination)?.into_iter().next() else {
+    let Some(target) = targets(&relay.addresses, destination)?.into_iter().next() else {
         return Err(io::ErrorKind::AddrNotAvailable.into());
     };
     let any: SocketAddr = match target {
