@@ -52,6 +52,7 @@ pub(crate) async fn withdraw(server: &Server) -> Result<(), ApiError> {
 async fn look_after_kubernetes(server: &Server) -> Result<(), ApiError> {
     let address = server.options.advertise;
     let (ip, port) = (address.ip(), address.port());
+    look_after_ranges(server).await?;
     create(server, "", "services", "default", kubernetes_service(server, port)).await?;
     let labels = json!({"endpointslice.kubernetes.io/skip-mirror": "true"});
     let endpoints = json!({
@@ -66,6 +67,26 @@ async fn look_after_kubernetes(server: &Server) -> Result<(), ApiError> {
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
     });
     ensure(server, "discovery.k8s.io", "endpointslices", slice, &["endpoints", "ports"]).await
+}
+
+/// Makes the ServiceCIDR `kubernetes` of the configured ranges, or adds the second family that has been configured since
+/// (S-218, S-219). Other ranges than those it began with cannot be given to it.
+async fn look_after_ranges(server: &Server) -> Result<(), ApiError> {
+    let Some(resource) = find(server, "networking.k8s.io", "servicecidrs") else { return Ok(()) };
+    let cidrs = json!(server.options.service_cidrs);
+    let object = json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": cidrs}});
+    let mut change = |old: &Value| {
+        let mut new = old.clone();
+        let stored = old.pointer("/spec/cidrs").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        if stored.len() == 1 && object["spec"]["cidrs"][0] == stored[0] {
+            new["spec"]["cidrs"] = object["spec"]["cidrs"].clone();
+        }
+        Ok(new)
+    };
+    match writer(server, resource, "").update("kubernetes", &mut change).await {
+        Err(ApiError::NotFound(_)) => create(server, "networking.k8s.io", "servicecidrs", "", object).await,
+        other => other.map(|_| ()),
+    }
 }
 
 fn family(ip: IpAddr) -> &'static str {

@@ -344,18 +344,21 @@ pub struct PoolConfig {
 pub struct Pools<'a> {
     /// The ranges.
     pub config: &'a PoolConfig,
+    /// The ranges that addresses may be taken from now: those of the ready ServiceCIDRs (S-222, S-223).
+    pub ranges: Vec<IpNet>,
     pub(crate) taken: &'a (dyn Fn(&Claim) -> bool + 'a),
     pub(crate) random: &'a (dyn Fn(u64) -> u64 + 'a),
 }
 
 impl<'a> Pools<'a> {
-    /// Pools over any notion of taken and any dice; `random(n)` yields a number below `n`, and is only asked with `n > 0`.
+    /// Pools over the configured ranges, any notion of taken and any dice; `random(n)` yields a number below `n`, and is
+    /// only asked with `n > 0`.
     pub fn new(
         config: &'a PoolConfig,
         taken: &'a (dyn Fn(&Claim) -> bool + 'a),
         random: &'a (dyn Fn(u64) -> u64 + 'a),
     ) -> Self {
-        Self { config, taken, random }
+        Self { config, ranges: config.service_cidrs.clone(), taken, random }
     }
 
     /// Some object holds this claim.

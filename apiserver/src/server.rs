@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{ApiError, OtherCause};
 use crate::node_service::NodeService;
 use crate::registry::{Claim, PoolConfig, Pools, Registry, Resource};
+use crate::resources::{ipaddress, servicecidr};
 use crate::serve::Ca;
 use crate::{Options, meta, openapi, stored};
 
@@ -88,15 +89,29 @@ impl Server {
 
     /// Runs `with` over the pools as they are now.
     pub(crate) fn with_pools<T>(&self, with: impl FnOnce(&Pools<'_>) -> T) -> T {
-        let taken = |claim: &Claim| self.store.get(&claim_key(claim)).is_some();
+        // Whoever makes an IPAddress reserves it (S-225).
+        let reserved = |claim: &Claim| address_key(claim).is_some_and(|key| self.store.get(&key).is_some());
+        let taken = |claim: &Claim| self.store.get(&claim_key(claim)).is_some() || reserved(claim);
         let random = |bound: u64| rand::rng().random_range(0..bound);
-        with(&Pools::new(&self.pools, &taken, &random))
+        let (records, _) = self.store.list(servicecidr::STORAGE, Some(""));
+        let cidrs: Vec<_> = records.iter().map(|record| stored::decode(&record.value)).collect();
+        let mut pools = Pools::new(&self.pools, &taken, &random);
+        pools.ranges = servicecidr::ready_ranges(&cidrs);
+        with(&pools)
     }
 }
 
 /// The uid of a ServiceAccount, as long as it exists: tokens are worth no more than that.
 pub(crate) fn service_account_uid(store: &Store, namespace: &str, name: &str) -> Option<String> {
     store.get(&Key::new("serviceaccounts", namespace, name)).map(|record| record.head.uid.clone())
+}
+
+/// Where the IPAddress that goes with a claim is kept (S-224).
+pub(crate) fn address_key(claim: &Claim) -> Option<Key> {
+    match claim {
+        Claim::ClusterIp(_) => Some(Key::new(ipaddress::STORAGE, "", claim.name())),
+        Claim::NodePort(_) => None,
+    }
 }
 
 /// Where a claim is recorded.

@@ -16,6 +16,7 @@ mod event;
 mod every_kind_tests;
 mod inert;
 mod ingress;
+pub(crate) mod ipaddress;
 mod job;
 mod json;
 mod lease;
@@ -34,6 +35,7 @@ mod replicationcontroller;
 mod secret;
 mod service;
 mod serviceaccount;
+pub(crate) mod servicecidr;
 mod statefulset;
 mod storage;
 mod template;
@@ -74,6 +76,8 @@ pub fn all() -> Vec<Resource> {
         ingress::ingress_class(),
         ingress::ingress(),
         ingress::network_policy(),
+        ipaddress::resource(),
+        servicecidr::resource(),
         policy::runtime_class(),
         poddisruptionbudget::resource(),
         policy::priority_class(),

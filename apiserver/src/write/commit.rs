@@ -5,13 +5,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use minisvc_store::{CommitError, Expectation, Key, Op, Record, Txn};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::Writer;
 use crate::error::ApiError;
 use crate::meta;
 use crate::registry::{AllocationPlan, Claim};
-use crate::server::claim_key;
-use crate::stored::Encoded;
+use crate::resources::ipaddress;
+use crate::server::{address_key, claim_key};
+use crate::stored::{self, Encoded};
 
 /// Why nothing was committed.
 pub(super) enum Lost {
@@ -91,6 +93,7 @@ impl Writer<'_> {
             txn.expect.push(Expectation::Absent(key.clone()));
             let text = text.clone();
             txn.ops.push(Op::put(key, move |_| text));
+            self.address_ops(txn, claim, owner);
         }
         for claim in plan.give.iter().filter(|claim| !stays(claim)) {
             // A claim that was never recorded needs no giving back.
@@ -99,6 +102,26 @@ impl Writer<'_> {
             txn.expect.push(Expectation::At(key.clone(), revision));
             txn.ops.push(Op::delete(key, move |_| value));
         }
+        for key in plan.give.iter().filter(|claim| !stays(claim)).filter_map(address_key) {
+            // One that belongs to somebody else, or that somebody has deleted, is not ours to delete.
+            let Some(record) = self.server.store.get(&key) else { continue };
+            let object = stored::decode(&record.value);
+            if ipaddress::is_of_service(&object, &owner.namespace, &owner.name) {
+                txn.expect.push(Expectation::At(key.clone(), record.revision));
+                let encoded = Encoded::new(&object);
+                txn.ops.push(Op::delete(key, move |revision| encoded.at(revision)));
+            }
+        }
+    }
+
+    /// The IPAddress comes in the same transaction as the Service (S-224).
+    fn address_ops(&self, txn: &mut Txn, claim: &Claim, owner: &Key) {
+        let (Claim::ClusterIp(address), Some(key)) = (claim, address_key(claim)) else { return };
+        let (uid, created) = (Uuid::new_v4().to_string(), meta::timestamp(self.now));
+        let object = ipaddress::of_service(*address, &owner.namespace, &owner.name, &uid, &created);
+        let encoded = Encoded::new(&object);
+        txn.expect.push(Expectation::Absent(key.clone()));
+        txn.ops.push(Op::put(key, move |revision| encoded.at(revision)));
     }
 
     fn lost(&self, error: CommitError) -> Lost {

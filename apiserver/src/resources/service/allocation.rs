@@ -127,10 +127,12 @@ impl Write<'_> {
         if self.held.contains(&claim) {
             return Ok(());
         }
-        let Some(range) = self.pools.config.service_cidrs.iter().find(|range| range.contains(&address)) else {
+        let mut ranges = self.pools.ranges.iter().filter(|range| range.contains(&address));
+        let Some(range) = ranges.clone().next() else {
             return Err("the provided network does not match the current range".to_owned());
         };
-        if !AddressPool::new(*range).is_usable(address) {
+        // Ranges may overlap: what one leaves out another may have (S-222).
+        if !ranges.any(|range| AddressPool::new(*range).is_usable(address)) {
             return Err(format!(
                 "the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}"
             ));
@@ -143,7 +145,7 @@ impl Write<'_> {
     }
 
     fn choose_address(&self, family: Family) -> Result<IpAddr, ApiError> {
-        let ranges = self.pools.config.service_cidrs.iter();
+        let ranges = self.pools.ranges.iter();
         let ours = ranges.filter(|range| Family::of(range.addr()) == family).map(|range| AddressPool::new(*range));
         for pool in ours {
             if self.dry_run {
