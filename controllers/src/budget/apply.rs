@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -106,7 +106,7 @@ impl Reconciler for Budgets {
         let Some(budget) = self.budgets.get(key) else { return Ok(Next::Wait) };
         let scale = |owner: &OwnerReference| self.scale(&key.namespace, owner);
         let (wanted, again) = status(&budget, &self.pods.in_namespace(&key.namespace), scale, Timestamp::now());
-        if budget.status.as_ref() != Some(&wanted) {
+        if budget.status.clone().map(normal).as_ref() != Some(&wanted) {
             // The revision it was read at goes along: an eviction granted meanwhile makes this write fail.
             let updated = PodDisruptionBudget { status: Some(wanted), ..(*budget).clone() };
             let api: Api<PodDisruptionBudget> = Api::namespaced(self.client.clone(), &key.namespace);
@@ -118,6 +118,19 @@ impl Reconciler for Budgets {
         }
         Ok(again.map_or(Next::Wait, Next::After))
     }
+}
+
+/// Zero and absent are the same to the server.
+fn normal(mut status: PodDisruptionBudgetStatus) -> PodDisruptionBudgetStatus {
+    for field in [
+        &mut status.current_healthy,
+        &mut status.desired_healthy,
+        &mut status.expected_pods,
+        &mut status.disruptions_allowed,
+    ] {
+        field.get_or_insert(0);
+    }
+    status
 }
 
 impl Budgets {

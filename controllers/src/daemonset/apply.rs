@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -103,6 +103,14 @@ impl Reconciler for DaemonSets {
     }
 }
 
+/// Zero and absent are the same to the server.
+fn normal(mut status: DaemonSetStatus) -> DaemonSetStatus {
+    for field in [&mut status.number_available, &mut status.number_unavailable, &mut status.updated_number_scheduled] {
+        field.get_or_insert(0);
+    }
+    status
+}
+
 impl DaemonSets {
     fn own_pods(&self, set: &DaemonSet) -> Vec<Arc<Pod>> {
         let uid = set.metadata.uid.as_deref().unwrap_or_default();
@@ -162,7 +170,7 @@ impl DaemonSets {
 
     async fn write_status(&self, set: &DaemonSet, hash: &str) -> Result<(), Error> {
         let wanted = status(set, &self.nodes.all(), &self.own_pods(set), hash, Timestamp::now());
-        if set.status.as_ref() == Some(&wanted) {
+        if set.status.clone().map(normal).as_ref() == Some(&wanted) {
             return Ok(());
         }
         let key = Key::of(&set.metadata);

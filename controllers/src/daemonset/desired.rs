@@ -141,7 +141,7 @@ fn is_of(pod: &Pod, hash: &str) -> bool {
 /// How much longer a finished pod is left alone.
 fn stays(pod: &Pod, now: Timestamp) -> Option<Duration> {
     let started = pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);
-    let since = started.or(pod.metadata.creation_timestamp.as_ref().map(|time| time.0))?;
+    let since = started.or_else(|| pod.metadata.creation_timestamp.as_ref().map(|time| time.0))?;
     let age = now.duration_since(since);
     let age = if age.is_negative() { Duration::ZERO } else { age.unsigned_abs() };
     FAILED_STAYS.checked_sub(age).filter(|left| !left.is_zero())

@@ -100,6 +100,16 @@ fn job_name(pod: &Pod) -> Option<String> {
     owner.or_else(|| pod.metadata.labels.as_ref()?.get(NAME_LABEL).cloned())
 }
 
+/// Zero and absent are the same to the server.
+fn normal(mut status: JobStatus) -> JobStatus {
+    for field in
+        [&mut status.active, &mut status.ready, &mut status.terminating, &mut status.succeeded, &mut status.failed]
+    {
+        field.get_or_insert(0);
+    }
+    status
+}
+
 impl Jobs {
     fn own_pods(&self, job: &Job) -> Vec<Arc<Pod>> {
         let uid = job.metadata.uid.as_deref().unwrap_or_default();
@@ -189,7 +199,7 @@ impl Jobs {
     }
 
     async fn write_status(&self, job: &Job, wanted: &JobStatus) -> Result<(), Error> {
-        if job.status.as_ref() == Some(wanted) {
+        if job.status.clone().map(normal).as_ref() == Some(&normal(wanted.clone())) {
             return Ok(());
         }
         let key = Key::of(&job.metadata);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -88,6 +88,19 @@ impl Reconciler for StatefulSets {
     }
 }
 
+/// Zero and absent are the same to the server.
+fn normal(mut status: StatefulSetStatus) -> StatefulSetStatus {
+    for field in [
+        &mut status.ready_replicas,
+        &mut status.available_replicas,
+        &mut status.current_replicas,
+        &mut status.updated_replicas,
+    ] {
+        field.get_or_insert(0);
+    }
+    status
+}
+
 impl StatefulSets {
     fn own_pods(&self, set: &StatefulSet) -> Vec<Arc<Pod>> {
         let uid = set.metadata.uid.as_deref().unwrap_or_default();
@@ -161,7 +174,7 @@ impl StatefulSets {
 
     async fn write_status(&self, set: &StatefulSet, update: &str) -> Result<(), Error> {
         let wanted = status(set, &self.own_pods(set), update, Timestamp::now());
-        if set.status.as_ref() == Some(&wanted) {
+        if set.status.clone().map(normal).as_ref() == Some(&wanted) {
             return Ok(());
         }
         let key = Key::of(&set.metadata);
