@@ -170,6 +170,9 @@ fn subresource_kind(
         Subresource::Eviction => ("policy", "v1", "Eviction", &["create"]),
         Subresource::Token => ("authentication.k8s.io", "v1", "TokenRequest", &["create"]),
         Subresource::Finalize => (group, version, kind, &["update"]),
+        Subresource::Exec => (group, version, "PodExecOptions", &["create", "get"]),
+        Subresource::Attach => (group, version, "PodAttachOptions", &["create", "get"]),
+        Subresource::PortForward => (group, version, "PodPortForwardOptions", &["create", "get"]),
     }
 }
 

@@ -104,6 +104,17 @@ pub enum ApiError {
     /// 410: the revision asked for is no longer kept.
     #[error("{0}")]
     Expired(String),
+    /// 410: the moment that a list in pages shows is no longer kept (A-102).
+    #[error(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+             without the continue parameter, or use the continue token in this response to retrieve the remainder of the \
+             results. Continuing with the provided token results in an inconsistent list - objects that were created, \
+             modified, or deleted between the time the first chunk was returned and now may show up in the list."
+    )]
+    ContinueExpired {
+        /// The rest as it is now.
+        token: String,
+    },
     /// 413: the request is more than the server takes; the text names the limit.
     #[error("Request entity too large: {0}")]
     RequestEntityTooLarge(String),
@@ -183,7 +194,7 @@ impl ApiError {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::AlreadyExists(_) | Self::Conflict { .. } | Self::ApplyConflict { .. } => StatusCode::CONFLICT,
-            Self::Expired(_) => StatusCode::GONE,
+            Self::Expired(_) | Self::ContinueExpired { .. } => StatusCode::GONE,
             Self::RequestEntityTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
@@ -205,7 +216,7 @@ impl ApiError {
             Self::NotAcceptable(_) => "NotAcceptable",
             Self::AlreadyExists(_) => "AlreadyExists",
             Self::Conflict { .. } | Self::ApplyConflict { .. } => "Conflict",
-            Self::Expired(_) => "Expired",
+            Self::Expired(_) | Self::ContinueExpired { .. } => "Expired",
             Self::RequestEntityTooLarge(_) => "RequestEntityTooLarge",
             Self::UnsupportedMediaType(_) => "UnsupportedMediaType",
             Self::Invalid { .. } => "Invalid",
@@ -226,6 +237,9 @@ impl ApiError {
             "message": self.to_string(),
             "reason": self.reason(),
         });
+        if let Self::ContinueExpired { token } = self {
+            status["metadata"]["continue"] = json!(token);
+        }
         if let Some(details) = self.details() {
             status["details"] = details;
         }
@@ -262,6 +276,7 @@ impl ApiError {
             | Self::UnknownPath
             | Self::NotAcceptable(_)
             | Self::Expired(_)
+            | Self::ContinueExpired { .. }
             | Self::RequestEntityTooLarge(_)
             | Self::UnsupportedMediaType(_)
             | Self::ServiceUnavailable(_) => None,

@@ -18,6 +18,7 @@ mod meta;
 mod negotiate;
 mod node_service;
 mod openapi;
+mod paging;
 pub mod registry;
 mod render;
 mod request_info;
@@ -29,6 +30,7 @@ pub mod serve;
 mod server;
 mod stored;
 pub mod table;
+mod upgrade;
 mod write;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -51,7 +53,10 @@ use tokio_util::sync::CancellationToken;
 pub use crate::attributes::Attributes;
 pub use crate::error::ApiError;
 pub use crate::identity::{AUTHENTICATED, Identity, MASTERS};
-pub use crate::node_service::{LogRequest, LogStream, NodeService, OutputStream};
+pub use crate::node_service::{
+    ByteStream, Framing, LogRequest, LogStream, NodeService, OutputStream, StreamKind, StreamRequest, StreamSession,
+    Streams,
+};
 pub use crate::request_info::Verb;
 use crate::serve::{Authenticator, Ca, ServerNames};
 use crate::server::Server;
@@ -189,6 +194,8 @@ impl ApiServer {
     /// state directory.
     pub async fn close(&self) {
         self.server.closing.cancel();
+        self.server.upgraded.close();
+        self.server.upgraded.wait().await;
         let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(keeper) = keeper {
             // It only ever ends by being told to; a panic in it was already logged.

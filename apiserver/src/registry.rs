@@ -185,6 +185,12 @@ pub enum Subresource {
     Token,
     /// A Namespace's `spec.finalizers`.
     Finalize,
+    /// A process in a container.
+    Exec,
+    /// A container's own process.
+    Attach,
+    /// Connections to a pod's ports.
+    PortForward,
 }
 
 impl Subresource {
@@ -198,6 +204,9 @@ impl Subresource {
             Self::Eviction => "eviction",
             Self::Token => "token",
             Self::Finalize => "finalize",
+            Self::Exec => "exec",
+            Self::Attach => "attach",
+            Self::PortForward => "portforward",
         }
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::error::ApiError;
 use crate::negotiate::{Form, Shape};
+use crate::paging::More;
 use crate::registry::Resource;
 use crate::stored;
 use crate::table;
@@ -65,12 +66,14 @@ impl Renderer {
     }
 
     /// The answer to a list.
-    pub(crate) fn list(&self, records: &[Arc<Record>], revision: Revision) -> Response {
-        let text = revision.to_string();
+    pub(crate) fn list(&self, records: &[Arc<Record>], revision: Revision, more: &More) -> Response {
+        let metadata = list_metadata(revision, more);
         match self.form {
-            Form { shape: Shape::Object, yaml: false } => json_bytes(StatusCode::OK, self.list_text(records, revision)),
+            Form { shape: Shape::Object, yaml: false } => {
+                json_bytes(StatusCode::OK, self.list_text(records, &metadata))
+            }
             Form { shape: Shape::Object, .. } => {
-                let value = stored::decode(&self.list_text(records, revision));
+                let value = stored::decode(&self.list_text(records, &metadata));
                 self.value(StatusCode::OK, &value)
             }
             Form { shape: Shape::Metadata(version), .. } => {
@@ -79,14 +82,16 @@ impl Renderer {
                 let list = json!({
                     "kind": "PartialObjectMetadataList",
                     "apiVersion": format!("meta.k8s.io/{version}"),
-                    "metadata": {"resourceVersion": text},
+                    "metadata": metadata,
                     "items": items,
                 });
                 self.value(StatusCode::OK, &list)
             }
             Form { shape: Shape::Table(version), .. } => {
                 let objects: Vec<Value> = records.iter().map(|r| self.decode(&r.value)).collect();
-                self.value(StatusCode::OK, &self.table(version, Value::from(text), &objects, true))
+                let mut table = self.table(version, Value::Null, &objects, true);
+                table["metadata"] = metadata;
+                self.value(StatusCode::OK, &table)
             }
         }
     }
@@ -138,7 +143,7 @@ impl Renderer {
 
     /// The list of objects that a deletecollection has deleted.
     pub(crate) fn deleted_list(&self, texts: &[Bytes], revision: Revision) -> Response {
-        json_bytes(StatusCode::OK, self.join(texts.iter(), revision))
+        json_bytes(StatusCode::OK, self.join(texts.iter(), &list_metadata(revision, &More::default())))
     }
 
     fn value(&self, code: StatusCode, value: &Value) -> Response {
@@ -168,14 +173,14 @@ impl Renderer {
         }
     }
 
-    fn list_text(&self, records: &[Arc<Record>], revision: Revision) -> Bytes {
-        self.join(records.iter().map(|record| &record.value), revision)
+    fn list_text(&self, records: &[Arc<Record>], metadata: &Value) -> Bytes {
+        self.join(records.iter().map(|record| &record.value), metadata)
     }
 
-    fn join<'a>(&self, texts: impl Iterator<Item = &'a Bytes> + Clone, revision: Revision) -> Bytes {
+    fn join<'a>(&self, texts: impl Iterator<Item = &'a Bytes> + Clone, metadata: &Value) -> Bytes {
         let size: usize = texts.clone().map(Bytes::len).sum();
         let head = format!(
-            "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{{\"resourceVersion\":\"{revision}\"}},\"items\":[",
+            "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
             self.resource.kind,
             self.resource.api_version()
         );
@@ -217,6 +222,18 @@ impl Renderer {
         }
         row
     }
+}
+
+/// The metadata of a list.
+fn list_metadata(revision: Revision, more: &More) -> Value {
+    let mut metadata = json!({"resourceVersion": revision.to_string()});
+    if let Some(token) = &more.token {
+        metadata["continue"] = json!(token);
+    }
+    if let Some(remaining) = more.remaining {
+        metadata["remainingItemCount"] = json!(remaining);
+    }
+    metadata
 }
 
 fn partial(object: &Value, kind: &str, version: &str) -> Value {

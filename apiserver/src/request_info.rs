@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::Method;
 
 use crate::error::ApiError;
+use crate::paging::Token;
 
 /// What the path means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,6 +194,11 @@ impl Query {
         self.raw(name).filter(|value| !value.is_empty())
     }
 
+    /// All values of a parameter, in their order.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.pairs.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
     /// True unless absent, `0` or `false`.
     pub(crate) fn flag(&self, name: &str) -> bool {
         self.raw(name).is_some_and(truthy)
@@ -292,6 +298,10 @@ pub(crate) struct ListOptions {
     pub(crate) bookmarks: bool,
     pub(crate) send_initial_events: Option<bool>,
     pub(crate) timeout: Option<Duration>,
+    /// At most so many on a page.
+    pub(crate) limit: Option<usize>,
+    /// Where the list goes on.
+    pub(crate) token: Option<Token>,
 }
 
 impl ListOptions {
@@ -305,11 +315,16 @@ impl ListOptions {
             Some(other) => return Err(list_options_error("resourceVersionMatch", &format!("unsupported {other:?}"))),
         };
         let send_initial_events = query.optional_flag("sendInitialEvents");
-        if query.get("continue").is_some() {
-            // No list is ever cut, so no token was ever given out.
-            return Err(ApiError::bad_request("invalid continue token"));
+        let token = query.get("continue").map(Token::decode).transpose()?;
+        if token.is_some() && version_match.is_some() {
+            let why = "resourceVersionMatch is forbidden when continue is provided";
+            return Err(list_options_error("resourceVersionMatch", why));
         }
-        query.number::<i64>("limit")?;
+        if token.is_some() && resource_version.is_some_and(|revision| revision > 0) {
+            return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
+        }
+        let limit =
+            query.number::<i64>("limit")?.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
         if watch {
             match (send_initial_events, version_match) {
                 (Some(_), Some(VersionMatch::NotOlderThan)) | (None, None) => {}
@@ -346,6 +361,8 @@ impl ListOptions {
             bookmarks: query.flag("allowWatchBookmarks"),
             send_initial_events,
             timeout: query.number::<u64>("timeoutSeconds")?.filter(|s| *s > 0).map(Duration::from_secs),
+            limit,
+            token,
         })
     }
 }

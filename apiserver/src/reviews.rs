@@ -1,4 +1,4 @@
-//! Reviews: questions about oneself, answered and not stored.
+//! Reviews: questions about what one may do, answered and not stored.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -32,6 +32,8 @@ enum Question {
     Access,
     /// What may I do?
     Rules,
+    /// May somebody else do this?
+    OthersAccess,
 }
 
 /// All reviews served.
@@ -56,6 +58,13 @@ pub(crate) const ALL: &[Review] = &[
         kind: "SelfSubjectRulesReview",
         plural: "selfsubjectrulesreviews",
         question: Question::Rules,
+    },
+    Review {
+        group: "authorization.k8s.io",
+        version: "v1",
+        kind: "SubjectAccessReview",
+        plural: "subjectaccessreviews",
+        question: Question::OthersAccess,
     },
 ];
 
@@ -86,11 +95,26 @@ pub(crate) async fn handle(
             json!({"allowed": allowed})
         }
         Question::Rules => rules(identity),
+        Question::OthersAccess => {
+            let allowed = handlers::allowed(&subject(&object["spec"])?, &asked(&object["spec"])?);
+            json!({"allowed": allowed})
+        }
     };
     object["kind"] = json!(review.kind);
     object["apiVersion"] = json!(format!("{}/{}", review.group, review.version));
     object["status"] = status;
     Ok(json_value(StatusCode::CREATED, &object))
+}
+
+/// Of whom a review of others speaks. Nothing is added: whoever asks names all the groups.
+fn subject(spec: &Value) -> Result<Identity, ApiError> {
+    let user = spec["user"].as_str().unwrap_or_default().to_owned();
+    let groups: Vec<String> =
+        spec["groups"].as_array().into_iter().flatten().filter_map(|group| group.as_str().map(str::to_owned)).collect();
+    if user.is_empty() && groups.is_empty() {
+        return Err(ApiError::bad_request("at least one of user or group must be specified"));
+    }
+    Ok(Identity { user, groups })
 }
 
 fn asked(spec: &Value) -> Result<Attributes, ApiError> {

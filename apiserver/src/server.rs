@@ -6,9 +6,11 @@ use minisvc_schema::OpenApi;
 use minisvc_store::{Key, Record, Store};
 use rand::RngExt as _;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::error::{ApiError, OtherCause};
 use crate::node_service::NodeService;
+use crate::paging::Snapshots;
 use crate::registry::{Claim, PoolConfig, Pools, Registry, Resource};
 use crate::resources::{ipaddress, servicecidr};
 use crate::serve::Ca;
@@ -25,6 +27,10 @@ pub(crate) struct Server {
     pub(crate) openapi: OpenApi,
     /// The lab's own authority: certificates and tokens.
     pub(crate) ca: Ca,
+    /// Upgraded connections; they end with `closing`.
+    pub(crate) upgraded: TaskTracker,
+    /// For lists that are read in pages.
+    pub(crate) snapshots: Snapshots,
     node_service: RwLock<Option<Arc<dyn NodeService>>>,
 }
 
@@ -39,6 +45,8 @@ impl Server {
             closing: CancellationToken::new(),
             openapi: openapi::documents(stored::kinds()),
             ca,
+            upgraded: TaskTracker::new(),
+            snapshots: Snapshots::default(),
             node_service: RwLock::new(None),
         }
     }

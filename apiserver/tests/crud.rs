@@ -7,7 +7,7 @@ mod common;
 use common::{admin, ask, client, config_map, config_maps, map, named, refusal, server};
 use http::StatusCode;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
-use kube::api::{ListParams, ObjectMeta, PostParams};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
 use kube::{Api, ResourceExt};
 use minisvc_apiserver::{ApiServer, Options};
 use serde_json::{Value, json};
@@ -367,12 +367,69 @@ async fn an_exact_revision_is_the_present_one_or_expired() {
     assert_eq!((gone.code, &gone.json()["reason"]), (StatusCode::GONE, &json!("Expired")));
 }
 
+//
+#[tokio::test]
+async fn a_list_in_pages_shows_one_moment() {
+    let (server, client) = client().await;
+    let api = config_maps(&client);
+    for name in ["a", "b", "c", "d", "e"] {
+        api.create(&PostParams::default(), &config_map(name, &[])).await.unwrap();
+    }
+    let list = async |query: &str| ask("GET", &format!("{CONFIG_MAPS}?{query}")).of(&server).await;
+    let names = |list: &Value| {
+        let items = list["items"].as_array().unwrap();
+        items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let first = list("limit=2").await.json();
+    assert_eq!(
+        (names(&first), &first["metadata"]["remainingItemCount"]),
+        (vec!["a".to_owned(), "b".to_owned()], &json!(3))
+    );
+    api.delete("c", &DeleteParams::default()).await.unwrap();
+    api.create(&PostParams::default(), &config_map("ba", &[])).await.unwrap();
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let second = list(&format!("limit=2&continue={token}")).await.json();
+    assert_eq!(names(&second), ["c", "d"], "as it was at the first page");
+    assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+    let token = second["metadata"]["continue"].as_str().unwrap();
+    let table = ask("GET", &format!("{CONFIG_MAPS}?limit=1&continue={token}"))
+        .accept("application/json;as=Table;v=v1;g=meta.k8s.io");
+    let third = table.of(&server).await.json();
+    assert_eq!((third["rows"].as_array().unwrap().len(), &third["metadata"]["continue"]), (1, &Value::Null));
+
+    let selected = list("limit=1&fieldSelector=metadata.name!%3Da").await.json();
+    assert!(selected["metadata"]["continue"].is_string() && selected["metadata"]["remainingItemCount"].is_null());
+    let any = list("limit=1&resourceVersion=0").await.json();
+    assert_eq!((names(&any).len(), &any["metadata"]["continue"]), (5, &Value::Null), "any moment is all at once");
+}
+
 //
 #[tokio::test]
-async fn no_continue_token_is_valid() {
-    let server = server().await;
-    let answer = ask("GET", &format!("{CONFIG_MAPS}?continue=abc")).of(&server).await;
+async fn tokens_that_are_no_good_are_refused() {
+    let (server, client) = client().await;
+    let api = config_maps(&client);
+    let list = async |query: &str| ask("GET", &format!("{CONFIG_MAPS}?{query}")).of(&server).await;
+    let answer = list("continue=abc").await;
     assert_eq!((answer.code, &answer.json()["message"]), (StatusCode::BAD_REQUEST, &json!("invalid continue token")));
+    for name in ["a", "b", "c"] {
+        api.create(&PostParams::default(), &config_map(name, &[])).await.unwrap();
+    }
+    let token = |answer: &Value| answer["metadata"]["continue"].as_str().unwrap().to_owned();
+    let old = token(&list("limit=1").await.json());
+    assert_eq!(list(&format!("continue={old}&resourceVersion=5")).await.code, StatusCode::BAD_REQUEST);
+    let both = list(&format!("continue={old}&resourceVersion=0&resourceVersionMatch=NotOlderThan")).await;
+    assert_eq!(both.code, StatusCode::UNPROCESSABLE_ENTITY);
+    // So many lists begin after it that its moment is given up.
+    for number in 0..40 {
+        api.create(&PostParams::default(), &config_map(&format!("more{number}"), &[])).await.unwrap();
+        list("limit=1").await;
+    }
+    let gone = list(&format!("continue={old}")).await;
+    assert_eq!((gone.code, &gone.json()["reason"]), (StatusCode::GONE, &json!("Expired")));
+    let rest = list(&format!("limit=2&continue={}", token(&gone.json()))).await.json();
+    assert_eq!(rest["items"][0]["metadata"]["name"], "b", "what is left can be read as it is now");
+    let rest = list(&format!("limit=2&continue={}", token(&rest))).await;
+    assert_eq!(rest.json()["items"][0]["metadata"]["name"], "more0");
 }
 
 //

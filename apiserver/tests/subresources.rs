@@ -11,7 +11,7 @@ use bytes::Bytes;
 use common::{Answer, ask, server};
 use futures::StreamExt as _;
 use http::StatusCode;
-use minisvc_apiserver::{ApiError, ApiServer, LogRequest, LogStream, NodeService};
+use minisvc_apiserver::{ApiError, ApiServer, LogRequest, LogStream, NodeService, StreamRequest, StreamSession};
 use serde_json::{Value, json};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -176,6 +176,51 @@ impl NodeService for Agent {
         let lines = [Ok(Bytes::from_static(b"one\n")), Ok(Bytes::from_static(b"two\n"))];
         Ok(futures::stream::iter(lines).boxed())
     }
+
+    async fn stream(&self, request: StreamRequest) -> Result<Box<dyn StreamSession>, ApiError> {
+        Err(ApiError::BadRequest(format!("asked for {:?}", request.kind)))
+    }
+}
+
+//
+#[tokio::test]
+async fn what_stands_against_a_stream_is_said_before_the_upgrade() {
+    let server = server().await;
+    server.set_node_service(Arc::new(Agent::default()));
+    post(&server, PODS, &pod("a")).await;
+    let refused = async |method: &str, path: &str, headers: &[(&str, &str)]| {
+        let mut request = ask(method, path);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let answer = request.of(&server).await;
+        assert_eq!(answer.json()["kind"], "Status", "{path}");
+        (answer.code.as_u16(), answer.json()["message"].as_str().unwrap().to_owned())
+    };
+    let spdy = [("connection", "Upgrade"), ("upgrade", "SPDY/3.1"), ("x-stream-protocol-version", "v4.channel.k8s.io")];
+    let old = [("connection", "Upgrade"), ("upgrade", "SPDY/3.1"), ("x-stream-protocol-version", "v2.channel.k8s.io")];
+    for (method, path, headers, code, expected) in [
+        ("POST", "a/exec?command=ls&stdout=true", &[][..], 400, "Upgrade request required"),
+        ("GET", "a/portforward?ports=80", &[], 400, "Upgrade request required"),
+        ("POST", "b/exec?command=ls&stdout=true", &spdy, 404, "pods \"b\" not found"),
+        ("POST", "a/exec?stdout=true", &spdy, 400, "at least one command"),
+        ("POST", "a/exec?command=ls", &spdy, 400, "at least 1 of stdin, stdout, stderr"),
+        ("POST", "a/exec?command=ls&stdout=true&container=x", &spdy, 400, "container x is not valid for pod a"),
+        (
+            "POST",
+            "a/exec?command=ls&stdout=true",
+            &old,
+            400,
+            "the server speaks [v5.channel.k8s.io, v4.channel.k8s.io]",
+        ),
+        ("POST", "a/portforward", &spdy, 400, "the server speaks [portforward.k8s.io]"),
+        // As an HTTP/2 stream, a client in memory has no connection of its own.
+        ("POST", "a/exec?command=ls&stdout=true", &spdy, 400, "cannot be upgraded"),
+        ("DELETE", "a/exec", &spdy, 405, "not supported"),
+    ] {
+        let (got, message) = refused(method, &format!("{PODS}/{path}"), headers).await;
+        assert!(got == code && message.contains(expected), "{path}: {got} {message}");
+    }
 }
 
 //
@@ -280,4 +325,32 @@ async fn what_is_not_allowed_is_said_in_full() {
     let question = json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}});
     let answer = ask("POST", review).identity(account).json(&question).of(&server).await;
     assert_eq!(answer.json()["status"]["allowed"], false);
+}
+
+//
+#[tokio::test]
+async fn whoever_may_ask_learns_what_others_may_do() {
+    let server = server().await;
+    let review = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    let question = |who: Value| {
+        let mut spec = json!({"resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "default"}});
+        spec.as_object_mut().unwrap().extend(who.as_object().unwrap().clone());
+        json!({"spec": spec})
+    };
+    let mut ids = Vec::new();
+    for (who, allowed) in [
+        (json!({"user": "jane", "groups": ["system:masters"]}), true),
+        (json!({"user": "jane"}), false),
+        (json!({"groups": ["system:authenticated"]}), false),
+    ] {
+        let answer = ask("POST", review).json(&question(who.clone())).of(&server).await;
+        assert_eq!((answer.code, &answer.json()["status"]["allowed"]), (StatusCode::CREATED, &json!(allowed)), "{who}");
+        ids.push(answer.header("audit-id").to_owned());
+    }
+    assert!(ids.iter().all(|id| id.len() == 36) && ids[0] != ids[1], "every answer has its own name");
+    let nobody = ask("POST", review).json(&question(json!({}))).of(&server).await;
+    assert_eq!(nobody.code, StatusCode::BAD_REQUEST);
+    let account = minisvc_apiserver::Identity::new("system:serviceaccount:default:robot", &["system:serviceaccounts"]);
+    let refused = ask("POST", review).identity(account).json(&question(json!({"user": "jane"}))).of(&server).await;
+    assert_eq!(refused.code, StatusCode::FORBIDDEN);
 }

@@ -4,9 +4,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use minisvc_apiserver::{ApiError, LogRequest, LogStream, NodeService};
+use minisvc_apiserver::{ApiError, ByteStream, LogRequest, LogStream, NodeService, StreamKind};
 use minisvc_netd::{FlowRecord, LinkRole, Netd, PortId};
-use minisvc_podd::{ExecSpec, Link, LinkId, LogOptions, Network, NetworkError, Owner, Podd};
+use minisvc_podd::{
+    ExecSpec, Framing, Link, LinkId, LogOptions, Network, NetworkError, Owner, Podd, StreamRequest, StreamSession,
+    Streams,
+};
 use minisvc_sandbox::Process;
 use tokio::sync::RwLock;
 
@@ -140,5 +143,51 @@ impl NodeService for Nodes {
                 .map_err(|error| ApiError::BadRequest(error.to_string())),
             None => Err(ApiError::ServiceUnavailable(GOING_DOWN.to_owned())),
         }
+    }
+
+    async fn stream(
+        &self,
+        request: minisvc_apiserver::StreamRequest,
+    ) -> Result<Box<dyn minisvc_apiserver::StreamSession>, ApiError> {
+        let Some(podd) = &*self.podd.read().await else {
+            return Err(ApiError::ServiceUnavailable(GOING_DOWN.to_owned()));
+        };
+        let session = podd.prepare_stream(&request.namespace, &request.pod, stream_request(request.kind));
+        let session = session.map_err(|error| ApiError::BadRequest(with_causes(&error)))?;
+        Ok(Box::new(Session(session)))
+    }
+}
+
+/// A stream that podd serves.
+struct Session(StreamSession);
+
+#[async_trait::async_trait]
+impl minisvc_apiserver::StreamSession for Session {
+    async fn run(self: Box<Self>, framing: minisvc_apiserver::Framing, connection: Box<dyn ByteStream>) {
+        let framing = match framing {
+            minisvc_apiserver::Framing::ChannelsV4 => Framing::ChannelsV4,
+            minisvc_apiserver::Framing::ChannelsV5 => Framing::ChannelsV5,
+            minisvc_apiserver::Framing::Spdy => Framing::Spdy,
+            minisvc_apiserver::Framing::SpdyInWebSocket => Framing::SpdyInWebSocket,
+        };
+        self.0.run(framing, connection).await;
+    }
+}
+
+fn stream_request(kind: StreamKind) -> StreamRequest {
+    let streams = |streams: minisvc_apiserver::Streams| Streams {
+        stdin: streams.stdin,
+        stdout: streams.stdout,
+        stderr: streams.stderr,
+        terminal: streams.terminal,
+    };
+    match kind {
+        StreamKind::Exec { container, command, streams: wanted } => {
+            StreamRequest::Exec { container, command, streams: streams(wanted) }
+        }
+        StreamKind::Attach { container, streams: wanted } => {
+            StreamRequest::Attach { container, streams: streams(wanted) }
+        }
+        StreamKind::PortForward { ports, addresses } => StreamRequest::PortForward { ports, addresses },
     }
 }

@@ -7,13 +7,14 @@ use std::os::fd::OwnedFd;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use minisvc_sandbox::{MountSpace, Process, ProcessSpec, SpawnError};
+use minisvc_sandbox::{MountSpace, Namespace, Process, ProcessSpec, SpawnError};
 use thiserror::Error;
 
+use crate::attach::AttachPoint;
 use crate::logs::read::{self, LogError, LogOptions, Source};
 use crate::logs::write;
 use crate::pod::sandbox::log_dir;
-use crate::shared::{PodHandle, Shared};
+use crate::shared::{PodHandle, Running, Shared};
 
 /// A process to be started inside a container, with the container's environment, user and files.
 #[derive(Debug, Default)]
@@ -56,6 +57,34 @@ pub enum ExecError {
     Spawn(#[from] SpawnError),
 }
 
+/// A container that runs, and where.
+#[derive(Debug)]
+pub(crate) struct RunningContainer {
+    place: Namespace,
+    running: Running,
+    /// How to attach to it.
+    pub(crate) attach: Option<AttachPoint>,
+}
+
+impl RunningContainer {
+    /// Starts a process in it, with its environment, user and files.
+    pub(crate) async fn spawn(self, spec: ExecSpec) -> Result<Process, SpawnError> {
+        let Self { place, running, .. } = self;
+        let process = ProcessSpec {
+            argv: spec.argv,
+            env: running.environment.into_iter().chain(spec.environment).collect(),
+            cwd: running.directory,
+            user: running.user,
+            stdin: spec.stdin,
+            stdout: spec.stdout,
+            stderr: spec.stderr,
+            mounts: MountSpace::Of(running.process.id()),
+            terminal: spec.terminal,
+        };
+        place.spawn(process).await
+    }
+}
+
 /// See [`Podd::exec`](crate::Podd::exec).
 pub(crate) async fn exec(
     shared: &Shared,
@@ -64,6 +93,16 @@ pub(crate) async fn exec(
     container: Option<&str>,
     spec: ExecSpec,
 ) -> Result<Process, ExecError> {
+    Ok(running(shared, namespace, pod, container)?.spawn(spec).await?)
+}
+
+/// The container of this name, or the one that is meant when none is named, provided that it runs.
+pub(crate) fn running(
+    shared: &Shared,
+    namespace: &str,
+    pod: &str,
+    container: Option<&str>,
+) -> Result<RunningContainer, ExecError> {
     let handle = shared.pod(namespace, pod).ok_or_else(|| ExecError::NoPod(pod.to_owned()))?;
     let choices = handle.names();
     let name = container.or_else(|| running_only(&handle, &choices));
@@ -75,18 +114,7 @@ pub(crate) async fn exec(
     let (Some(running), Some(place)) = (view.running, handle.namespace()) else {
         return Err(ExecError::NotRunning(name.to_owned()));
     };
-    let process = ProcessSpec {
-        argv: spec.argv,
-        env: running.environment.into_iter().chain(spec.environment).collect(),
-        cwd: running.directory,
-        user: running.user,
-        stdin: spec.stdin,
-        stdout: spec.stdout,
-        stderr: spec.stderr,
-        mounts: MountSpace::Of(running.process.id()),
-        terminal: spec.terminal,
-    };
-    Ok(place.spawn(process).await?)
+    Ok(RunningContainer { place, running, attach: view.attach })
 }
 
 /// The container that is meant when none is named.

@@ -26,6 +26,7 @@ use crate::node::{self, Machine};
 use crate::pod::worker::{Desired, Worker};
 use crate::recorder::Recorder;
 use crate::shared::{Node, Shared, lock};
+use crate::streaming::{self, StreamError, StreamRequest, StreamSession};
 
 /// Beyond the grace, how long a worker may take to come down before it is left behind.
 const SHUTDOWN_EXTRA: Duration = Duration::from_secs(10);
@@ -165,6 +166,19 @@ impl Podd {
         spec: ExecSpec,
     ) -> Result<Process, ExecError> {
         exec::exec(&self.shared, namespace, pod, container, spec).await
+    }
+
+    /// Finds what a stream request is about, before its connection is upgraded.
+    ///
+    /// # Errors
+    /// When there is no such pod or container, or it does not run.
+    pub fn prepare_stream(
+        &self,
+        namespace: &str,
+        pod: &str,
+        request: StreamRequest,
+    ) -> Result<StreamSession, StreamError> {
+        streaming::prepare(&self.shared, namespace, pod, request)
     }
 
     /// Stops all containers, removes all namespaces and returns when nothing runs any more. Objects stay as they are.

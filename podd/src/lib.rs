@@ -5,6 +5,7 @@
 //! they say, through the sandbox and a [`Network`]. Nothing here enters a namespace or touches a packet.
 
 mod address;
+mod attach;
 pub mod builtin;
 mod config;
 mod env;
@@ -19,6 +20,8 @@ mod pod;
 mod probe;
 mod recorder;
 mod shared;
+mod streaming;
+mod terminal;
 #[cfg(test)]
 mod testing;
 mod volumes;
@@ -28,3 +31,4 @@ pub use exec::{ExecError, ExecSpec};
 pub use kubelet::{Podd, StartError};
 pub use logs::{LogError, LogOptions, OutputStream};
 pub use network::{Link, LinkId, Network, NetworkError, Owner};
+pub use streaming::{Framing, StreamError, StreamRequest, StreamSession, Streams};

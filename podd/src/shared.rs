@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::address::AddressPool;
+use crate::attach::AttachPoint;
 use crate::config::{Config, NodeConfig};
 use crate::env::compose::{Objects, Reference};
 use crate::env::fields::Facts;
@@ -118,6 +119,8 @@ pub(crate) struct ContainerView {
     pub(crate) log: Option<watch::Receiver<Progress>>,
     /// While it runs.
     pub(crate) running: Option<Running>,
+    /// The latest instance, for those who attach.
+    pub(crate) attach: Option<AttachPoint>,
 }
 
 /// A running container.

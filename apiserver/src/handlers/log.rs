@@ -26,7 +26,7 @@ pub(super) async fn get(call: &Call<'_>) -> Result<Response, ApiError> {
 
 fn log_request(pod: &Value, query: &Query, now: Timestamp) -> Result<LogRequest, ApiError> {
     let previous = query.flag("previous");
-    let container = log_container(pod, query.get("container"))?;
+    let container = container(pod, query.get("container"))?;
     check_container_state(pod, &container, previous)?;
     let since_seconds = query.number::<i64>("sinceSeconds")?;
     let since_time = query.number::<Timestamp>("sinceTime")?;
@@ -74,7 +74,7 @@ fn container_names<'a>(pod: &'a Value, list: &str) -> Vec<&'a str> {
     pod["spec"][list].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).collect()
 }
 
-fn log_container(pod: &Value, asked: Option<&str>) -> Result<String, ApiError> {
+pub(super) fn container(pod: &Value, asked: Option<&str>) -> Result<String, ApiError> {
     let name = meta::text(pod, "name");
     let main = container_names(pod, "containers");
     let init = container_names(pod, "initContainers");

@@ -5,6 +5,7 @@ mod eviction;
 mod log;
 mod objects;
 mod scale;
+mod stream;
 mod subresources;
 mod token;
 mod watch;
@@ -18,7 +19,8 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt as _;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 
 use crate::attributes::Attributes;
@@ -31,6 +33,9 @@ use crate::request_info::{Query, ResourcePath, Route, Verb};
 use crate::server::Server;
 use crate::{discovery, health, openapi, reviews};
 
+/// Every answer has one of its own.
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
 /// Answers any request. The identity is an extension that only the in-memory client or an authenticator sets.
 pub(crate) async fn handle(server: Arc<Server>, request: Request<Body>) -> Response {
     // A bug in one handler is that request's misfortune, not that of the controller which shares the task. Nothing that
@@ -38,6 +43,10 @@ pub(crate) async fn handle(server: Arc<Server>, request: Request<Body>) -> Respo
     let outcome = AssertUnwindSafe(respond(server, request)).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| Err(ApiError::internal("the request could not be handled, see the log")));
     let mut response = outcome.unwrap_or_else(IntoResponse::into_response);
+    // Names the request in whatever the client writes down.
+    if let Ok(id) = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()) {
+        response.headers_mut().insert(AUDIT_ID, id);
+    }
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
     response
 }
@@ -100,6 +109,8 @@ pub(crate) struct Call<'a> {
     pub(crate) path: &'a ResourcePath,
     pub(crate) query: Query,
     pub(crate) headers: &'a HeaderMap,
+    /// There if the connection can be upgraded.
+    pub(crate) upgrade: Option<OnUpgrade>,
     pub(crate) identity: Identity,
     pub(crate) verb: Verb,
     pub(crate) method: &'a Method,
@@ -148,8 +159,21 @@ impl<'a> Call<'a> {
             return Err(not_allowed());
         }
         let headers = &parts.headers;
+        let upgrade = parts.extensions.get::<OnUpgrade>().cloned();
         let now = Timestamp::now();
-        Ok(Self { server, resource, subresource, path, query, headers, identity, verb, method: &parts.method, now })
+        Ok(Self {
+            server,
+            resource,
+            subresource,
+            path,
+            query,
+            headers,
+            upgrade,
+            identity,
+            verb,
+            method: &parts.method,
+            now,
+        })
     }
 
     async fn dispatch(self, body: Body) -> Result<Response, ApiError> {

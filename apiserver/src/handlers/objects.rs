@@ -1,7 +1,7 @@
 //! The verbs on whole objects and collections.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::response::Response;
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::Call;
 use crate::error::{ApiError, success_status};
+use crate::paging::{self, More, Records, Token};
 use crate::registry::{Resource, Subresource};
 use crate::render::json_value;
 use crate::request_info::{ListOptions, VersionMatch, WriteOptions, resource_version};
@@ -64,8 +65,13 @@ impl Selection {
         Ok(Self { resource: Arc::clone(call.resource), labels, fields })
     }
 
+    /// No selector leaves anything out.
+    pub(super) fn is_everything(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
     pub(super) fn matches(&self, record: &Record) -> bool {
-        if self.labels.is_empty() && self.fields.is_empty() {
+        if self.is_everything() {
             return true;
         }
         let head = &record.head;
@@ -101,13 +107,41 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response, ApiError> {
     let options = ListOptions::from_query(&call.query, false)?;
     let selection = Selection::parse(call, &options)?;
     reach(call, options.resource_version).await?;
-    let (records, revision) = select(call, &selection);
+    let storage = call.resource.storage();
+    let namespace = call.path.namespace.as_deref();
+    let (present, now) = (call.server.store.list(&storage, namespace), Instant::now());
+    let (all, revision): (Records, Revision) = match options.token.as_ref().and_then(|token| token.revision) {
+        Some(moment) if moment != present.1.0 => {
+            let kept = call.server.snapshots.find(&storage, namespace, Revision(moment), now);
+            let expired = || options.token.clone().map(|token| token.without_moment().encode()).unwrap_or_default();
+            (kept.ok_or_else(|| ApiError::ContinueExpired { token: expired() })?, Revision(moment))
+        }
+        _ => (present.0.into(), present.1),
+    };
     if options.version_match == Some(VersionMatch::Exact) && options.resource_version != Some(revision.0) {
         // Only the present is kept whole; the past cannot be put together again.
         let wanted = options.resource_version.unwrap_or_default();
         return Err(ApiError::Expired(format!("The provided resource version is too old: {wanted} ({revision})")));
     }
-    Ok(renderer.list(&records, revision))
+    let rest = options.token.as_ref().map_or(&*all, |token| paging::after(&all, &token.after));
+    let mut records: Vec<Arc<Record>> = rest.iter().filter(|record| selection.matches(record)).cloned().collect();
+    // Who is content with any moment gets everything at once.
+    let limit = options.limit.filter(|_| options.token.is_some() || options.resource_version != Some(0));
+    let mut more = More::default();
+    if let Some(limit) = limit.filter(|limit| *limit < records.len()) {
+        more.remaining = selection.is_everything().then(|| records.len() - limit);
+        records.truncate(limit);
+        let key = records.last().map(|record| &record.key);
+        let after = key.map(|key| (key.namespace.to_string(), key.name.to_string())).unwrap_or_default();
+        // The rest of a list that has lost its moment goes on without one.
+        let lost = options.token.as_ref().is_some_and(|token| token.revision.is_none());
+        let moment = (!lost).then_some(revision.0);
+        if !lost {
+            call.server.snapshots.keep(&storage, namespace, revision, &all, now);
+        }
+        more.token = Some(Token { revision: moment, after }.encode());
+    }
+    Ok(renderer.list(&records, revision, &more))
 }
 
 /// A writer for this request.

@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::objects::{self, writer};
-use super::{Call, eviction, log, scale, token};
+use super::{Call, eviction, log, scale, stream, token};
 use crate::error::{ApiError, FieldError, success_status};
 use crate::registry::Subresource;
 use crate::render::json_value;
@@ -27,6 +27,9 @@ pub(super) async fn dispatch(call: Call<'_>, body: Body) -> Result<Response, Api
         (Some(Subresource::Eviction), Verb::Create) => eviction::evict(&call, body).await,
         (Some(Subresource::Token), Verb::Create) => token::create(&call, body).await,
         (Some(Subresource::Finalize), Verb::Update) => finalize(&call, body).await,
+        (Some(Subresource::Exec), Verb::Get | Verb::Create) => stream::exec(&call).await,
+        (Some(Subresource::Attach), Verb::Get | Verb::Create) => stream::attach(&call).await,
+        (Some(Subresource::PortForward), Verb::Get | Verb::Create) => stream::port_forward(&call).await,
         _ => Err(call.not_allowed()),
     }
 }

@@ -7,11 +7,16 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::{BufMut as _, Bytes, BytesMut};
-use futures::stream;
+use futures::{SinkExt as _, StreamExt as _, stream};
 use http::header;
+use hyper_util::rt::TokioIo;
 use minisvc_store::{Event, EventKind, Record, Revision, Watch, WatchClosed};
 use serde_json::Value;
-use tokio::time::{Instant, sleep_until};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, interval_at, sleep_until};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::Call;
 use super::objects::{Selection, reach, select};
@@ -20,12 +25,15 @@ use crate::negotiate::Form;
 use crate::render::Renderer;
 use crate::request_info::ListOptions;
 use crate::server::Server;
+use crate::upgrade;
 
 /// Watches without a `timeoutSeconds` end at random between these, so that they do not all come back at once.
 const LIFE: std::ops::Range<u64> = 30 * 60..60 * 60;
 /// How often a bookmark is sent, and how long before the end the last one.
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
 const LAST_BOOKMARK: Duration = Duration::from_secs(2);
+/// How often a client at a WebSocket is asked whether it is there.
+const PING_PERIOD: Duration = Duration::from_secs(30);
 /// Events are gathered into one chunk up to this size when they are there already.
 const CHUNK: usize = 64 * 1024;
 
@@ -40,6 +48,9 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response, ApiError> {
         reach(call, options.resource_version).await?;
     }
     let watcher = Watcher::open(call, renderer, selection, &options);
+    if upgrade::Wanted::of(call.headers) == Some(upgrade::Wanted::WebSocket) {
+        return in_web_socket(call, watcher);
+    }
     let body = Body::from_stream(stream::unfold(watcher, |watcher| async {
         let mut watcher = watcher?;
         match watcher.chunk().await {
@@ -49,6 +60,63 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response, ApiError> {
         }
     }));
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// The same, one text message for each event.
+fn in_web_socket(call: &Call<'_>, watcher: Option<Watcher>) -> Result<Response, ApiError> {
+    let response = upgrade::web_socket(call.headers)?;
+    let Some(upgrade) = call.upgrade.clone() else {
+        return Err(ApiError::bad_request("this connection cannot be upgraded"));
+    };
+    call.server.upgraded.spawn(async move {
+        match (upgrade.await, watcher) {
+            (Ok(connection), Some(watcher)) => {
+                let socket = WebSocketStream::from_raw_socket(TokioIo::new(connection), Role::Server, None).await;
+                send_events(watcher, socket).await;
+            }
+            (Ok(_), None) => {}
+            (Err(error), _) => tracing::debug!(%error, "a watch was not upgraded"),
+        }
+    });
+    Ok(response)
+}
+
+/// Sends events until the watch ends or the client has gone.
+async fn send_events<S: AsyncRead + AsyncWrite + Unpin>(mut watcher: Watcher, socket: WebSocketStream<S>) {
+    let (mut sink, mut stream) = socket.split();
+    let mut pings = interval_at(Instant::now() + PING_PERIOD, PING_PERIOD);
+    let mut last = false;
+    while !last {
+        // The next chunk is made without waiting once its first event is there, so that nothing is lost between two turns.
+        let chunk = tokio::select! {
+            step = watcher.chunk() => match step {
+                Step::More(chunk) => chunk,
+                Step::Last(chunk) => {
+                    last = true;
+                    chunk
+                }
+                Step::End => break,
+            },
+            // Clients have nothing to say; pings are answered below.
+            heard = stream.next() => match heard {
+                Some(Ok(_)) => continue,
+                Some(Err(_)) | None => return,
+            },
+            _ = pings.tick() => match sink.send(Message::Ping(Bytes::new())).await {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+        };
+        for line in chunk.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            // Events are JSON, and that is UTF-8.
+            let text = String::from_utf8_lossy(line).into_owned();
+            if sink.send(Message::text(text)).await.is_err() {
+                return;
+            }
+        }
+    }
+    // The client may have gone at the same time.
+    let _ = sink.send(Message::Close(None)).await;
 }
 
 /// What the body does next.

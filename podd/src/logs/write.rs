@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::line::{OutputStream, Splitter};
+use crate::attach::Fan;
 
 /// Read from a pipe at once, in bytes.
 const CHUNK: usize = 16 << 10;
@@ -71,19 +72,26 @@ impl LogWriter {
         self.progress.subscribe()
     }
 
-    /// Copies both pipes into the file until both have ended.
-    pub(crate) async fn pump(mut self, mut out: Receiver, mut err: Receiver) {
+    /// Copies both outputs into the file, and shows them to those who are attached, until both have ended. With a terminal
+    /// there is only one.
+    pub(crate) async fn pump(mut self, fan: Fan, mut out: Receiver, mut err: Option<Receiver>) {
         let (mut from_out, mut from_err) = (vec![0; CHUNK], vec![0; CHUNK]);
         let (mut lines_out, mut lines_err) = (Splitter::new(OutputStream::Stdout), Splitter::new(OutputStream::Stderr));
-        let (mut open_out, mut open_err) = (true, true);
+        let mut open_out = true;
         let mut text = Vec::new();
-        while open_out || open_err {
+        while open_out || err.is_some() {
             tokio::select! {
                 read = out.read(&mut from_out), if open_out => {
-                    open_out = take(read, &from_out, &mut lines_out, &mut text);
+                    let bytes = read.ok().and_then(|length| from_out.get(..length)).unwrap_or_default();
+                    fan.show(OutputStream::Stdout, bytes);
+                    open_out = take(bytes, &mut lines_out, &mut text);
                 }
-                read = err.read(&mut from_err), if open_err => {
-                    open_err = take(read, &from_err, &mut lines_err, &mut text);
+                read = read_some(&mut err, &mut from_err) => {
+                    let bytes = read.ok().and_then(|length| from_err.get(..length)).unwrap_or_default();
+                    fan.show(OutputStream::Stderr, bytes);
+                    if !take(bytes, &mut lines_err, &mut text) {
+                        err = None;
+                    }
                 }
             }
             // Into the page cache: short enough not to deserve a thread.
@@ -123,16 +131,20 @@ impl Drop for LogWriter {
     }
 }
 
-/// Takes what was read; false at the end of the pipe.
-fn take(read: io::Result<usize>, buffer: &[u8], lines: &mut Splitter, text: &mut Vec<u8>) -> bool {
-    match read {
-        Ok(0) | Err(_) => {
-            lines.finish(Timestamp::now(), text);
-            false
-        }
-        Ok(count) => {
-            lines.feed(buffer.get(..count).unwrap_or_default(), Timestamp::now(), text);
-            true
-        }
+/// Reads from an output that may not be there (any more); then it waits for ever.
+async fn read_some(from: &mut Option<Receiver>, buffer: &mut [u8]) -> io::Result<usize> {
+    match from {
+        Some(from) => from.read(buffer).await,
+        None => std::future::pending().await,
     }
+}
+
+/// Takes what was read; false at the end of the output, when nothing was.
+fn take(bytes: &[u8], lines: &mut Splitter, text: &mut Vec<u8>) -> bool {
+    if bytes.is_empty() {
+        lines.finish(Timestamp::now(), text);
+    } else {
+        lines.feed(bytes, Timestamp::now(), text);
+    }
+    !bytes.is_empty()
 }

@@ -15,12 +15,14 @@ use tokio_util::task::AbortOnDropHandle;
 use super::container::Waiting;
 use super::event::{Instance, StartFailure};
 use super::sandbox::{PodSandbox, chain, log_dir, write_hosts};
+use crate::attach::AttachPoint;
 use crate::env::compose::{self, Objects};
 use crate::env::expand::expand;
 use crate::env::services::service_variables;
 use crate::image;
 use crate::logs::write::{LogWriter, Progress};
 use crate::shared::{Node, Running, Shared, reference};
+use crate::terminal::Terminal;
 use crate::volumes::mounts::mounts;
 
 /// Where a container runs that names no directory.
@@ -31,6 +33,7 @@ pub(crate) struct Started {
     pub(crate) running: Running,
     pub(crate) log: watch::Receiver<Progress>,
     pub(crate) pump: AbortOnDropHandle<()>,
+    pub(crate) attach: AttachPoint,
 }
 
 /// Starts `container` of `pod` as `instance`.
@@ -56,10 +59,14 @@ pub(crate) async fn start(
     let directory = log_dir(shared, uid, &container.name);
     let writer = LogWriter::create(&directory, instance.attempt, shared.config.log_limit);
     let writer = writer.map_err(|error| refused("CreateContainerError", format!("no log file: {error}")))?;
-    let pipes = Pipes::new().map_err(|error| refused("CreateContainerError", format!("no pipe: {error}")))?;
+    let stdio = Stdio::new(container).map_err(|error| refused("CreateContainerError", format!("no pipe: {error}")))?;
 
-    let environment: Vec<(OsString, OsString)> =
+    let mut environment: Vec<(OsString, OsString)> =
         environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+    if stdio.terminal.is_some() && !environment.iter().any(|(name, _)| name == "TERM") {
+        environment.push(("TERM".into(), "xterm".into()));
+    }
+    let Stdio { theirs: [stdin, stdout, stderr], out, err, input, terminal } = stdio;
     let cwd =
         container.working_dir.clone().filter(|dir| !dir.is_empty()).map_or_else(|| NO_DIRECTORY.into(), PathBuf::from);
     let spec = ProcessSpec {
@@ -67,11 +74,11 @@ pub(crate) async fn start(
         env: environment.clone(),
         cwd: Some(cwd.clone()),
         user: user.clone(),
-        stdin: None,
-        stdout: Some(pipes.out.1),
-        stderr: Some(pipes.err.1),
+        stdin,
+        stdout,
+        stderr,
         mounts: MountSpace::New(mounts),
-        terminal: false,
+        terminal: terminal.is_some(),
     };
     let process = sandbox.namespace.spawn(spec).await.map_err(|error| spawn_failure(&error))?;
     if !process.ran_as_requested() && names_user(pod, container) {
@@ -79,23 +86,47 @@ pub(crate) async fn start(
         shared.recorder.record(reference(pod, Some(&container.name)), true, "UserNotChanged", message);
     }
     let log = writer.subscribe();
-    let pump = AbortOnDropHandle::new(tokio::spawn(writer.pump(pipes.out.0, pipes.err.0)));
-    Ok(Started { running: Running { process, environment, user, directory: Some(cwd) }, log, pump })
+    let (attach, fan) = AttachPoint::new(input, terminal, container.stdin_once.unwrap_or(false));
+    let pump = AbortOnDropHandle::new(tokio::spawn(writer.pump(fan, out, err)));
+    Ok(Started { running: Running { process, environment, user, directory: Some(cwd) }, log, pump, attach })
 }
 
-/// Our end and the process's end of its two outputs.
-struct Pipes {
-    out: (pipe::Receiver, OwnedFd),
-    err: (pipe::Receiver, OwnedFd),
+/// The standard streams of a container: its ends and ours.
+struct Stdio {
+    theirs: [Option<OwnedFd>; 3],
+    out: pipe::Receiver,
+    /// None with a terminal, which shows both outputs.
+    err: Option<pipe::Receiver>,
+    input: Option<pipe::Sender>,
+    terminal: Option<Terminal>,
 }
 
-impl Pipes {
-    fn new() -> std::io::Result<Self> {
+impl Stdio {
+    /// What the manifest says: `tty`, `stdin`, or neither.
+    fn new(container: &Container) -> std::io::Result<Self> {
+        let wants_input = container.stdin.unwrap_or(false);
+        if container.tty.unwrap_or(false) {
+            let (terminal, screen) = Terminal::open()?;
+            return Ok(Self {
+                theirs: [Some(screen.try_clone()?), Some(screen.try_clone()?), Some(screen)],
+                out: terminal.screen()?,
+                err: None,
+                input: if wants_input { Some(terminal.keyboard()?) } else { None },
+                terminal: Some(terminal),
+            });
+        }
         let make = || -> std::io::Result<(pipe::Receiver, OwnedFd)> {
             let (reader, writer) = std::io::pipe()?;
             Ok((pipe::Receiver::from_owned_fd(reader.into())?, writer.into()))
         };
-        Ok(Self { out: make()?, err: make()? })
+        let ((out, stdout), (err, stderr)) = (make()?, make()?);
+        let (stdin, input) = if wants_input {
+            let (reader, writer) = std::io::pipe()?;
+            (Some(reader.into()), Some(pipe::Sender::from_owned_fd(writer.into())?))
+        } else {
+            (None, None)
+        };
+        Ok(Self { theirs: [stdin, Some(stdout), Some(stderr)], out, err: Some(err), input, terminal: None })
     }
 }
 

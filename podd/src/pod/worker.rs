@@ -276,10 +276,11 @@ impl Worker {
             self.record(Some(name), false, "Pulled", &message);
         }
         self.record(Some(name), false, "Created", &format!("Created container: {name}"));
-        let Started { running, log, pump } = started;
+        let Started { running, log, pump, attach } = started;
         self.show(instance, |view| {
             view.attempt = Some(instance.attempt);
             view.log = Some(log);
+            view.attach = Some(attach);
             view.running = Some(running.clone());
         });
         self.wait_for_end(instance, &running, pump);

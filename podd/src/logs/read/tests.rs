@@ -8,6 +8,7 @@ use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
 use super::*;
+use crate::attach::AttachPoint;
 use crate::logs::write::{LogWriter, path};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,7 +28,7 @@ impl Printer {
         let progress = writer.subscribe();
         let (out, out_rx) = pipe::pipe().expect("a pipe");
         let (err, err_rx) = pipe::pipe().expect("a pipe");
-        tokio::spawn(writer.pump(out_rx, err_rx));
+        tokio::spawn(writer.pump(AttachPoint::new(None, None, false).1, out_rx, Some(err_rx)));
         Self { directory, out, _err: err, progress }
     }
 
