@@ -104,7 +104,7 @@ impl Flow {
 
     /// The end that the client talks to, be it in the lab or outside.
     pub(crate) fn endpoint(&self) -> SocketAddr {
-        self.beyond.unwrap_or(self.tuples.reply.source())
+        self.beyond.unwrap_or_else(|| self.tuples.reply.source())
     }
 
     /// The tuple of packets as they leave the translator.
