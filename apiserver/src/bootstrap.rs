@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -101,12 +102,17 @@ fn kubernetes_service(server: &Server, port: u16) -> Value {
         "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}],
     });
     // The first address of the primary range (S-169).
-    if let Some(first) = server.options.service_cidrs.first().and_then(|range| range.hosts().next()) {
+    if let Some(first) = server.options.service_cidrs.first().and_then(first_address) {
         spec["clusterIP"] = json!(first);
         spec["clusterIPs"] = json!([first]);
     }
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});
     json!({"metadata": {"name": "kubernetes", "labels": labels}, "spec": spec})
+}
+
+/// The address of the Service `kubernetes` in a range: the one after the network address, in IPv6 too.
+pub(crate) fn first_address(range: &IpNet) -> Option<IpAddr> {
+    range.hosts().find(|address| *address != range.network())
 }
 
 /// Creates an object unless it is there.

@@ -130,7 +130,10 @@ impl ApiServer {
             None => Store::open(MemoryBackend::new(), store_options)?,
             // Reading everything from disk must not stop the runtime's other tasks.
             Some(directory) => {
-                tokio::task::spawn_blocking(move || Store::open(SledBackend::open(&directory, SledOptions::default())?, store_options)).await??
+                tokio::task::spawn_blocking(move || {
+                    Store::open(SledBackend::open(&directory, SledOptions::default())?, store_options)
+                })
+                .await??
             }
         };
         // After the store, whose lock keeps a second instance from the files of the authority too.
@@ -211,7 +214,7 @@ impl ApiServer {
 /// The authority kept beside the objects, with a certificate for every way to reach this server.
 fn open_ca(options: &Options) -> Result<Ca, serve::CaError> {
     let directory = options.state_dir.as_ref().map(|directory| directory.join("pki"));
-    let service = options.service_cidrs.iter().filter_map(|range| range.hosts().next());
+    let service = options.service_cidrs.iter().filter_map(bootstrap::first_address);
     let names = ServerNames::new(&options.cluster_domain, service.chain([options.advertise.ip()]));
     Ca::open(directory.as_deref(), &names, Timestamp::now())
 }

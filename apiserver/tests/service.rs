@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::{Endpoints, Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
-use minisvc_apiserver::{ApiServer, Options};
+use minisvc_apiserver::{ApiServer, Identity, Options};
 use serde_json::json;
 
 const SERVICES: &str = "/api/v1/namespaces/default/services";
@@ -201,6 +201,23 @@ async fn the_api_is_a_service_itself() {
     assert_eq!(slice.endpoints.unwrap()[0].addresses, ["10.95.0.2"]);
     assert_eq!(subset.ports.as_ref().unwrap()[0].port, 6443);
     assert_eq!(slice.ports.unwrap()[0].port, Some(6443));
+}
+
+// S-169
+#[tokio::test]
+async fn the_service_of_the_api_has_the_first_address_of_the_primary_range_in_ipv6_too() {
+    let service_cidrs = ["fd00:96::/112", "10.96.0.0/16"].map(|range| range.parse().unwrap()).to_vec();
+    let advertise = "[fd00:95::2]:6443".parse().unwrap();
+    let server = ApiServer::open(Options { service_cidrs, advertise, ..Options::default() }).await.unwrap();
+    let client = server.client(Identity::component("test"));
+    let object = services(&client).get("kubernetes").await.unwrap();
+    assert_eq!(address(&object), "fd00:96::1");
+    assert_eq!(object.spec.unwrap().ip_families.unwrap(), ["IPv6"]);
+    let slice = Api::<EndpointSlice>::namespaced(client, "default").get("kubernetes").await.unwrap();
+    assert_eq!(
+        (slice.address_type.as_str(), &slice.endpoints.unwrap()[0].addresses[..]),
+        ("IPv6", &["fd00:95::2".to_owned()][..])
+    );
 }
 
 // S-170
