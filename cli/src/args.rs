@@ -76,6 +76,16 @@ pub(crate) enum NetworkMode {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IpFamily {
+    /// Only IPv4
+    Ipv4,
+    /// Only IPv6
+    Ipv6,
+    /// Both; Services that ask for no family have that of the first --service-cidr, else IPv4
+    Dual,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Switch {
     /// Yes
     On,
@@ -129,21 +139,25 @@ pub(crate) struct ShapeArgs {
     #[arg(long, value_name = "PORT")]
     pub(crate) api_port: Option<u16>,
 
-    /// Addresses of Services
-    #[arg(long, value_name = "CIDR", default_value = "10.96.0.0/16")]
-    pub(crate) service_cidr: IpNet,
+    /// IP families of nodes, pods and Services
+    #[arg(long, value_enum, default_value_t = IpFamily::Ipv4)]
+    pub(crate) ip_family: IpFamily,
 
-    /// Addresses of pods; each node takes a /24 of it
-    #[arg(long, value_name = "CIDR", default_value = "10.244.0.0/16")]
-    pub(crate) pod_cidr: IpNet,
+    /// Addresses of Services [default: 10.96.0.0/16 and fd00:96::/112]
+    #[arg(long, value_name = "CIDR[,CIDR]", value_delimiter = ',')]
+    pub(crate) service_cidr: Vec<IpNet>,
 
-    /// Addresses of nodes, control plane and workstation
-    #[arg(long, value_name = "CIDR", default_value = "10.95.0.0/24")]
-    pub(crate) node_cidr: IpNet,
+    /// Addresses of pods; each node takes a /24 of it, or a /64 [default: 10.244.0.0/16 and fd00:244::/56]
+    #[arg(long, value_name = "CIDR[,CIDR]", value_delimiter = ',')]
+    pub(crate) pod_cidr: Vec<IpNet>,
 
-    /// Addresses of load balancers
-    #[arg(long, value_name = "CIDR", default_value = "10.95.1.0/24")]
-    pub(crate) lb_cidr: IpNet,
+    /// Addresses of nodes, control plane and workstation [default: 10.95.0.0/24 and fd00:95::/64]
+    #[arg(long, value_name = "CIDR[,CIDR]", value_delimiter = ',')]
+    pub(crate) node_cidr: Vec<IpNet>,
+
+    /// Addresses of load balancers [default: 10.95.1.0/24 and fd00:95:0:1::/112]
+    #[arg(long, value_name = "CIDR[,CIDR]", value_delimiter = ',')]
+    pub(crate) lb_cidr: Vec<IpNet>,
 
     /// Whether pods and the workstation reach what is outside of the lab, and this machine as host.minisvc.internal
     #[arg(long, value_enum, default_value_t = Switch::On)]

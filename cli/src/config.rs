@@ -1,12 +1,13 @@
 //! What a lab will look like, decided and checked before anything is bound or changed.
 //!
-//! Everything here is a function of values; reading files and the host's routes is the caller's.
+//! Everything here is a function of values; reading files is the caller's.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
+use crate::addresses::AddressPlan;
 use crate::args::{NetworkMode, Publish, ShapeArgs, Switch};
 use crate::error::CliError;
 
@@ -16,86 +17,18 @@ pub(crate) const CLUSTER_DOMAIN: &str = "cluster.local";
 /// The port where the API listens if nothing else is asked for and it is free.
 pub(crate) const DEFAULT_API_PORT: u16 = 6443;
 
-/// Prefix length of the range that each node takes of the pod range.
-const NODE_POD_PREFIX: u8 = 24;
-
-/// Offsets in the node range: the workstation, the control plane, this machine (`--network host`), the client that published
-/// ports come from, and the first node.
-const WORKSTATION: u32 = 1;
-const CONTROL_PLANE: u32 = 2;
-const HOST: u32 = 3;
-const PUBLISHER: u32 = 4;
-const FIRST_NODE: u32 = 11;
-
 /// The port that name servers are asked at unless another is named.
 const DNS_PORT: u16 = 53;
-
-/// Offset of the cluster DNS server in the Service range, by convention the tenth address.
-const DNS_OFFSET: u32 = 10;
-
-/// Which address means what in one lab.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct AddressPlan {
-    pub(crate) services: Ipv4Net,
-    pub(crate) pods: Ipv4Net,
-    pub(crate) nodes: Ipv4Net,
-    pub(crate) load_balancers: Ipv4Net,
-}
-
-impl AddressPlan {
-    /// The address that names are asked of: the tenth of the Service range.
-    pub(crate) fn dns(&self) -> IpAddr {
-        nth(self.services, DNS_OFFSET)
-    }
-
-    /// `default/kubernetes`: the first address of the Service range (S-169).
-    pub(crate) fn kubernetes(&self) -> IpAddr {
-        nth(self.services, 1)
-    }
-
-    /// Where `minisvc shell` types.
-    pub(crate) fn workstation(&self) -> IpAddr {
-        nth(self.nodes, WORKSTATION)
-    }
-
-    /// This machine itself, when it is connected.
-    pub(crate) fn host(&self) -> IpAddr {
-        nth(self.nodes, HOST)
-    }
-
-    /// Whom pods see when this machine uses a published port.
-    pub(crate) fn publisher(&self) -> IpAddr {
-        nth(self.nodes, PUBLISHER)
-    }
-
-    /// The machine itself as pods and the workstation see it: the last address of the node range.
-    pub(crate) fn machine(&self) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::from(u32::from(self.nodes.broadcast()).saturating_sub(1)))
-    }
-
-    /// Every range with the flag that names it.
-    fn ranges(&self) -> [(&'static str, Ipv4Net); 4] {
-        [
-            ("--service-cidr", self.services),
-            ("--pod-cidr", self.pods),
-            ("--node-cidr", self.nodes),
-            ("--lb-cidr", self.load_balancers),
-        ]
-    }
-
-    /// Where the API and DNS listen for pods.
-    pub(crate) fn control_plane(&self) -> IpAddr {
-        nth(self.nodes, CONTROL_PLANE)
-    }
-}
 
 /// One virtual node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NodePlan {
     pub(crate) name: String,
-    pub(crate) address: IpAddr,
+    /// One of each family, the primary one's first.
+    pub(crate) addresses: Vec<IpAddr>,
     pub(crate) zone: String,
-    pub(crate) pods: IpNet,
+    /// Where its pods have their addresses, in the same order.
+    pub(crate) pods: Vec<IpNet>,
 }
 
 /// A checked description of a lab.
@@ -124,13 +57,7 @@ impl LabConfig {
     /// The first thing that cannot be, with what to type instead.
     pub(crate) fn new(name: &str, shape: &ShapeArgs, resolv_conf: &str) -> Result<Self, CliError> {
         check_name(name)?;
-        let addresses = AddressPlan {
-            services: range("--service-cidr", shape.service_cidr, 12, 24)?,
-            pods: range("--pod-cidr", shape.pod_cidr, 8, NODE_POD_PREFIX)?,
-            nodes: range("--node-cidr", shape.node_cidr, 16, 25)?,
-            load_balancers: range("--lb-cidr", shape.lb_cidr, 8, 30)?,
-        };
-        check_overlaps(&addresses)?;
+        let addresses = AddressPlan::new(shape)?;
         let nodes = plan_nodes(&addresses, shape.nodes)?;
         let images = shape.images.iter().map(|image| parse_image(image)).collect::<Result<_, _>>()?;
         let upstreams = upstreams(&shape.dns_upstreams, resolv_conf)?;
@@ -161,65 +88,15 @@ fn check_name(name: &str) -> Result<(), CliError> {
         .hint("use up to 40 of a-z, 0-9 and -, for example --name my-lab"))
 }
 
-fn range(flag: &str, net: IpNet, shortest: u8, longest: u8) -> Result<Ipv4Net, CliError> {
-    let IpNet::V4(net) = net else {
-        return Err(CliError::usage(format!("{flag} {net} is IPv6, but labs are IPv4 so far"))
-            .hint(format!("leave {flag} out, or give an IPv4 range such as 10.200.0.0/16")));
-    };
-    if net.trunc() != net {
-        return Err(CliError::usage(format!("{flag} {net} has bits set after its prefix"))
-            .hint(format!("type {flag} {}", net.trunc())));
-    }
-    if !(shortest..=longest).contains(&net.prefix_len()) {
-        return Err(CliError::usage(format!(
-            "{flag} {net} does not fit: its prefix length must be between {shortest} and {longest}"
-        ))
-        .hint(format!("type {flag} {}/{longest}", net.network())));
-    }
-    Ok(net)
-}
-
-fn check_overlaps(plan: &AddressPlan) -> Result<(), CliError> {
-    let named = plan.ranges();
-    for (index, (flag, net)) in named.iter().enumerate() {
-        if net.contains(&Ipv4Addr::LOCALHOST) || net.addr().is_loopback() || net.addr().is_multicast() {
-            return Err(CliError::usage(format!("{flag} {net} cannot be used: it is no unicast range"))
-                .hint(format!("choose a private range, for example {flag} 10.200.0.0/16")));
-        }
-        for (other_flag, other) in &named[index + 1..] {
-            if net.contains(&other.network()) || other.contains(&net.network()) {
-                return Err(CliError::usage(format!("{flag} {net} and {other_flag} {other} overlap")).hint(format!(
-                    "choose another range, for example {other_flag} 10.200.0.0/{}",
-                    other.prefix_len()
-                )));
-            }
-        }
-    }
-    Ok(())
-}
-
 fn plan_nodes(plan: &AddressPlan, count: u8) -> Result<Vec<NodePlan>, CliError> {
-    // A range without room for another subnet of this length has none to give: `subnets` is then an error.
-    let subnets: Vec<Ipv4Net> =
-        plan.pods.subnets(NODE_POD_PREFIX).map(|all| all.take(usize::from(count)).collect()).unwrap_or_default();
-    if subnets.len() < usize::from(count) {
-        return Err(CliError::usage(format!(
-            "--pod-cidr {} has room for {} nodes (a /{NODE_POD_PREFIX} each), not for {count}",
-            plan.pods,
-            subnets.len()
-        ))
-        .hint("give a larger --pod-cidr, for example 10.244.0.0/16, or fewer --nodes"));
-    }
-    Ok(subnets
-        .into_iter()
-        .zip(0..u32::from(count))
-        .map(|(pods, index)| NodePlan {
-            name: format!("node-{}", index + 1),
-            address: nth(plan.nodes, FIRST_NODE + index),
-            zone: format!("zone-{}", ["a", "b", "c"][index as usize % 3]),
-            pods: IpNet::V4(pods),
-        })
-        .collect())
+    let nodes = (1..).zip(plan.nodes(count)?).zip(["a", "b", "c"].into_iter().cycle());
+    let node = |((number, (addresses, pods)), zone): ((u32, _), &str)| NodePlan {
+        name: format!("node-{number}"),
+        addresses,
+        zone: format!("zone-{zone}"),
+        pods,
+    };
+    Ok(nodes.map(node).collect())
 }
 
 /// The name servers that were asked for, else those of the host.
@@ -254,48 +131,6 @@ fn parse_image(text: &str) -> Result<(String, Vec<String>), CliError> {
     Ok((name.to_owned(), words))
 }
 
-/// Refuses ranges that this machine already routes elsewhere. Only `--network host` puts routes on the host.
-///
-/// # Errors
-/// Names the flag, the range, and the route it collides with.
-pub(crate) fn check_host_routes(plan: &AddressPlan, routes: &[Ipv4Net]) -> Result<(), CliError> {
-    for (flag, net) in plan.ranges() {
-        // The default route covers everything and collides with nothing.
-        let taken = routes.iter().filter(|route| route.prefix_len() > 0);
-        if let Some(route) = taken.into_iter().find(|route| route.contains(&net) || net.contains(*route)) {
-            let free = (200..=250u8)
-                .map(|second| Ipv4Net::new_assert(Ipv4Addr::new(10, second, 0, 0), net.prefix_len()))
-                .find(|candidate| {
-                    !routes.iter().any(|r| r.prefix_len() > 0 && (r.contains(candidate) || candidate.contains(r)))
-                });
-            let error = CliError::usage(format!("{flag} {net} collides with this machine's route to {route}"));
-            return Err(match free {
-                Some(free) => error.hint(format!("type {flag} {free}")),
-                None => error.hint(format!("choose another range with {flag}")),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Reads the text of the kernel's IPv4 routing table: one route a line, numbers in hexadecimal and host byte order.
-pub(crate) fn parse_routes(table: &str) -> Vec<Ipv4Net> {
-    let hex = |text: &str| u32::from_str_radix(text, 16).ok().map(|n| Ipv4Addr::from(n.to_le_bytes()));
-    table
-        .lines()
-        .skip(1)
-        .filter_map(|line| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let (destination, mask) = (hex(fields.get(1)?)?, hex(fields.get(7)?)?);
-            Ipv4Net::with_netmask(destination, mask).ok()
-        })
-        .collect()
-}
-
-fn nth(net: Ipv4Net, offset: u32) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::from(u32::from(net.network()).saturating_add(offset)))
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -314,26 +149,18 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_those_of_the_documentation() {
-        let lab = config(&["--nodes", "2"]).expect("defaults are legal");
-        assert_eq!(lab.addresses.kubernetes().to_string(), "10.96.0.1");
-        assert_eq!(lab.addresses.dns().to_string(), "10.96.0.10");
-        assert_eq!(lab.addresses.workstation().to_string(), "10.95.0.1");
-        assert_eq!(lab.addresses.control_plane().to_string(), "10.95.0.2");
+    fn nodes_are_spread_over_three_zones() {
+        let lab = config(&["--nodes", "4", "--ip-family", "dual"]).expect("legal");
         let nodes: Vec<String> =
-            lab.nodes.iter().map(|n| format!("{} {} {} {}", n.name, n.address, n.zone, n.pods)).collect();
-        assert_eq!(nodes, ["node-1 10.95.0.11 zone-a 10.244.0.0/24", "node-2 10.95.0.12 zone-b 10.244.1.0/24"]);
+            lab.nodes.iter().map(|n| format!("{} {} {:?} {:?}", n.name, n.zone, n.addresses, n.pods)).collect();
+        assert_eq!(nodes[0], "node-1 zone-a [10.95.0.11, fd00:95::11] [10.244.0.0/24, fd00:244::/64]");
+        assert_eq!(nodes[3], "node-4 zone-a [10.95.0.14, fd00:95::14] [10.244.3.0/24, fd00:244:0:3::/64]");
     }
 
     #[test]
     fn what_cannot_be_is_refused_with_what_to_type() {
         for (args, message, hint) in [
-            (vec!["--service-cidr", "10.244.0.0/16"], "overlap", "--pod-cidr 10.200.0.0/16"),
-            (vec!["--service-cidr", "10.96.0.1/16"], "bits set", "--service-cidr 10.96.0.0/16"),
-            (vec!["--service-cidr", "10.96.0.0/30"], "prefix length", "--service-cidr 10.96.0.0/24"),
-            (vec!["--service-cidr", "fd00::/112"], "IPv6", "10.200.0.0/16"),
             (vec!["--pod-cidr", "10.244.0.0/24", "--nodes", "2"], "room for 1 nodes", "fewer --nodes"),
-            (vec!["--pod-cidr", "127.0.0.0/8"], "unicast", "--pod-cidr 10.200.0.0/16"),
             (vec!["--dns-upstream", "example.com"], "is no address", "192.0.2.53"),
             (vec!["--image", "nginx"], "has no =", "NAME=COMMAND"),
             (vec!["--image", "nginx='x"], "open quote", "NAME=COMMAND"),
@@ -369,22 +196,5 @@ mod tests {
             ["127.0.0.1:5353", "[2001:db8::1]:53"]
         );
         assert!(upstreams(&["--dns-upstream", "none"]).is_empty());
-    }
-
-    #[test]
-    fn ranges_that_the_host_routes_are_refused_with_a_free_one() {
-        let table = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
-                     eth0\t00000000\t010AFE0A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
-                     tun0\t0000600A\t00000000\t0001\t0\t0\t0\t00F8FFFF\t0\t0\t0\n\
-                     tun1\t0000C80A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n";
-        let routes = parse_routes(table);
-        assert_eq!(routes.len(), 3);
-        let plan = config(&[]).expect("legal").addresses;
-        let text = check_host_routes(&plan, &routes[1..]).expect_err("10.96/16 is routed").render();
-        assert!(
-            text.contains("--service-cidr 10.96.0.0/16") && text.contains("--service-cidr 10.201.0.0/16"),
-            "{text}"
-        );
-        assert!(check_host_routes(&plan, &routes[..1]).is_ok(), "a default route collides with nothing");
     }
 }

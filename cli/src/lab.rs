@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
@@ -24,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::{NetdNetwork, Nodes, flow_views, with_causes};
+use crate::addresses::FamilyPlan;
 use crate::args::NetworkMode;
 use crate::config::{CLUSTER_DOMAIN, DEFAULT_API_PORT, LabConfig};
 use crate::control::{self, Controlled, Execution, FlowQuery, FlowView, Place, Refusal};
@@ -35,6 +35,9 @@ use crate::wires::Wires;
 use crate::workstation;
 /// Where the API listens inside the lab; the `kubernetes` Service leads there from port 443.
 const LAB_API_PORT: u16 = 6443;
+
+/// The port of the `kubernetes` Service.
+const KUBERNETES_PORT: u16 = 443;
 
 /// Where DNS listens inside the lab.
 const DNS_PORT: u16 = 53;
@@ -103,7 +106,8 @@ impl Lab {
         let mut tasks = JoinSet::new();
         let listener = bind_api(config.api_port).await?;
         let server = format!("https://{}", listener.local_addr().context(|| "the API has no address".to_owned())?);
-        let inside = format!("https://{}", config.addresses.kubernetes());
+        let inside = SocketAddr::new(config.addresses.primary.kubernetes(), KUBERNETES_PORT);
+        let inside = format!("https://{inside}");
         home.write_kubeconfigs(
             &api.ca().kubeconfig(&server, &config.name),
             &api.ca().kubeconfig(&inside, &config.name),
@@ -116,24 +120,26 @@ impl Lab {
         let sandbox = sandbox.context(|| "cannot start the sandbox".to_owned())?;
         outside::raise_descriptor_limit();
         let addresses = &config.addresses;
-        let nets = (vec![IpNet::V4(addresses.services)], vec![IpNet::V4(addresses.pods)]);
-        let control_plane = make_namespace(&sandbox, "control-plane").await?;
-        let opened = Wires::open_first(&control_plane, addresses.control_plane()).await;
+        let own = addresses.each(FamilyPlan::control_plane);
+        let control_plane = make_namespace(&sandbox, "control-plane", &own).await?;
+        let opened = Wires::open_first(&control_plane, &own).await;
         let (wires, device) = opened.context(|| "cannot make the control-plane's network".to_owned())?;
+        let nets = (addresses.each(|family| family.services), addresses.each(|family| family.pods));
         let mut options = minisvc_netd::Config::new(nets.0, nets.1);
         options.offload = wires.offload();
-        options.own_cidrs = vec![IpNet::V4(addresses.nodes), IpNet::V4(addresses.load_balancers)];
+        options.own_cidrs = addresses.each(|family| [family.nodes, family.load_balancers]).concat();
         let netd = Netd::start(options).context(|| "cannot start the data plane".to_owned())?;
-        attach(&netd, "control-plane", device, addresses.control_plane(), LinkRole::ControlPlane);
-        let workstation = make_namespace(&sandbox, "workstation").await?;
-        let device = workstation.open_tun(wires.spec(addresses.workstation())).await;
+        attach(&netd, "control-plane", device, own, LinkRole::ControlPlane);
+        let own = addresses.each(FamilyPlan::workstation);
+        let workstation = make_namespace(&sandbox, "workstation", &own).await?;
+        let device = workstation.open_tun(wires.spec(own.clone())).await;
         let device = device.context(|| "cannot make the workstation's network".to_owned())?;
-        attach(&netd, "workstation", device, addresses.workstation(), LinkRole::Workstation);
+        attach(&netd, "workstation", device, own.clone(), LinkRole::Workstation);
         if config.network == NetworkMode::Host {
             connect_host(config, &netd, wires).await?;
             narrator.step(&format!("this machine reaches the lab through the interface {HOST_INTERFACE}"));
         }
-        let inner = SocketAddr::new(addresses.control_plane(), LAB_API_PORT);
+        let inner = SocketAddr::new(addresses.primary.control_plane(), LAB_API_PORT);
         let inner = control_plane.listen_tcp(inner).await.context(|| "the lab's API cannot listen".to_owned())?;
         serve_tls(&api, inner, &mut tasks, &shutdown);
         let follow = netd.clone();
@@ -143,11 +149,11 @@ impl Lab {
         let surroundings = Surroundings { config, sandbox: &sandbox, netd: &netd, wires, shutdown: &shutdown };
         let relay = surroundings.start_relay(&mut tasks).await?;
         let publisher = surroundings.start_publisher(component(&api, "publisher"), home, &mut tasks).await?;
-        narrator.step(&format!("names of *.{CLUSTER_DOMAIN} resolve at {}", addresses.dns()));
+        narrator.step(&format!("names of *.{CLUSTER_DOMAIN} resolve at {}", addresses.primary.dns()));
 
         let options = minisvc_controllers::Options {
             root_certificates: api.ca().certificate().to_owned(),
-            load_balancer_pool: vec![IpNet::V4(addresses.load_balancers)],
+            load_balancer_pool: addresses.each(|family| family.load_balancers),
             ..minisvc_controllers::Options::default()
         };
         tasks.spawn(minisvc_controllers::run(component(&api, "controllers"), options, shutdown.clone()));
@@ -156,7 +162,7 @@ impl Lab {
         let nodes = Nodes::new(podd);
         api.set_node_service(Arc::new(nodes.clone()));
         let folder = home.run_dir().join("workstation");
-        let mounts = workstation::name_files(&folder, addresses.dns(), "workstation", addresses.workstation())?;
+        let mounts = workstation::name_files(&folder, addresses.primary.dns(), "workstation", &own)?;
         let environment = vec![("KUBECONFIG", home.kubeconfig_inside()), ("MINISVC_LAB", PathBuf::from(&config.name))];
         let asked = CancellationToken::new();
         let inside = Arc::new(Inside { workstation, nodes, netd: netd.clone(), mounts, environment, user, asked });
@@ -285,9 +291,9 @@ fn component(api: &ApiServer, name: &str) -> Client {
 async fn open_api(config: &LabConfig, home: &LabHome) -> Result<ApiServer, CliError> {
     let options = minisvc_apiserver::Options {
         state_dir: Some(home.private_dir("store")?),
-        service_cidrs: vec![IpNet::V4(config.addresses.services)],
+        service_cidrs: config.addresses.each(|family| family.services),
         cluster_domain: CLUSTER_DOMAIN.to_owned(),
-        advertise: SocketAddr::new(config.addresses.control_plane(), LAB_API_PORT),
+        advertise: SocketAddr::new(config.addresses.primary.control_plane(), LAB_API_PORT),
         ..minisvc_apiserver::Options::default()
     };
     ApiServer::open(options).await.map_err(|source| {
@@ -344,14 +350,14 @@ fn serve_unix(
 
 /// Gives this machine an interface of its own to the lab, with routes to everything in it. Both vanish with the descriptor.
 async fn connect_host(config: &LabConfig, netd: &Netd, wires: Wires) -> Result<(), CliError> {
-    let addresses = &config.addresses;
-    let routes = [addresses.services, addresses.pods, addresses.nodes, addresses.load_balancers];
-    let host = addresses.host();
+    let ranges = |family: &FamilyPlan| [family.services, family.pods, family.nodes, family.load_balancers];
+    let routes = config.addresses.each(ranges).concat();
+    let host = config.addresses.each(FamilyPlan::host);
     let spec = TunSpec {
         name: HOST_INTERFACE.to_owned(),
         default_route: false,
-        routes: routes.iter().map(|net| (IpAddr::V4(net.network()), net.prefix_len())).collect(),
-        ..wires.spec(host)
+        routes: routes.iter().map(|net| (net.network(), net.prefix_len())).collect(),
+        ..wires.spec(host.clone())
     };
     let device = tokio::task::spawn_blocking(move || minisvc_sandbox::open_host_tun(&spec)).await;
     let device = device.context(|| "cannot open an interface".to_owned())?.map_err(|source| {
@@ -363,13 +369,15 @@ async fn connect_host(config: &LabConfig, netd: &Netd, wires: Wires) -> Result<(
     Ok(())
 }
 
-pub(crate) async fn make_namespace(sandbox: &Sandbox, name: &str) -> Result<Namespace, CliError> {
-    let made = sandbox.make_namespace(NamespaceSpec::new(name, name)).await;
+/// A namespace that is to have these addresses.
+pub(crate) async fn make_namespace(sandbox: &Sandbox, name: &str, addresses: &[IpAddr]) -> Result<Namespace, CliError> {
+    let ipv6 = addresses.iter().any(IpAddr::is_ipv6);
+    let made = sandbox.make_namespace(NamespaceSpec { ipv6, ..NamespaceSpec::new(name, name) }).await;
     made.context(|| format!("cannot make the {name}'s namespace"))
 }
 
-pub(crate) fn attach(netd: &Netd, name: &str, device: OwnedFd, address: IpAddr, role: LinkRole) {
-    netd.attach(Link { name: name.to_owned(), device, addresses: vec![address], role });
+pub(crate) fn attach(netd: &Netd, name: &str, device: OwnedFd, addresses: Vec<IpAddr>, role: LinkRole) {
+    netd.attach(Link { name: name.to_owned(), device, addresses, role });
 }
 
 async fn start_dns(
@@ -381,20 +389,24 @@ async fn start_dns(
 ) -> Result<(), CliError> {
     let doing = || "cannot start DNS".to_owned();
     let addresses = &config.addresses;
-    let at = SocketAddr::new(addresses.control_plane(), DNS_PORT);
-    let socket = control_plane.bind_udp(at).await.context(doing)?;
-    let listener = control_plane.listen_tcp(at).await.context(doing)?;
+    let (mut sockets, mut listeners) = (Vec::new(), Vec::new());
+    for address in addresses.each(FamilyPlan::control_plane) {
+        let at = SocketAddr::new(address, DNS_PORT);
+        sockets.push(control_plane.bind_udp(at).await.context(doing)?);
+        listeners.push(control_plane.listen_tcp(at).await.context(doing)?);
+    }
     let dns = minisvc_dnsd::Config {
         domain: CLUSTER_DOMAIN.to_owned(),
         ttl: DNS_TTL,
-        reverse: vec![IpNet::V4(addresses.services), IpNet::V4(addresses.pods)],
-        address: addresses.dns(),
+        reverse: addresses.each(|family| [family.services, family.pods]).concat(),
+        address: addresses.primary.dns(),
         upstreams: config.upstreams.clone(),
         hosts: outside::names(config),
     };
     let client = component(api, "dnsd");
-    minisvc_dnsd::publish(client.clone(), addresses.dns(), addresses.control_plane()).await.context(doing)?;
-    tasks.spawn(minisvc_dnsd::run(dns, client, vec![socket], vec![listener], shutdown.clone()));
+    let primary = &addresses.primary;
+    minisvc_dnsd::publish(client.clone(), primary.dns(), primary.control_plane()).await.context(doing)?;
+    tasks.spawn(minisvc_dnsd::run(dns, client, sockets, listeners, shutdown.clone()));
     Ok(())
 }
 
@@ -408,12 +420,12 @@ async fn start_podd(
 ) -> Result<Podd, CliError> {
     let nodes = config.nodes.iter().map(|node| NodeConfig {
         name: node.name.clone(),
-        address: node.address,
+        addresses: node.addresses.clone(),
         zone: Some(node.zone.clone()),
-        pod_cidr: node.pods,
+        pod_cidrs: node.pods.clone(),
     });
     let mut podd = minisvc_podd::Config::new(nodes.collect(), home.private_dir("pods")?);
-    podd.dns = Some(config.addresses.dns());
+    podd.dns = Some(config.addresses.primary.dns());
     podd.images = config.images.iter().map(|(name, command)| (name.clone(), image(command))).collect();
     podd.run_as = user;
     podd.builtin_program = own_program()?;

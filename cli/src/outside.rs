@@ -13,6 +13,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::addresses::FamilyPlan;
 use crate::args::Publish;
 use crate::config::LabConfig;
 use crate::error::{CliError, Context as _};
@@ -28,14 +29,15 @@ const RELAY_PORT: u16 = 1;
 
 /// Names of the lab that are no cluster names.
 pub(crate) fn names(config: &LabConfig) -> Vec<(String, Vec<IpAddr>)> {
-    if config.egress { vec![(MACHINE_NAME.to_owned(), vec![config.addresses.machine()])] } else { Vec::new() }
+    if config.egress { vec![(MACHINE_NAME.to_owned(), config.addresses.each(FamilyPlan::machine))] } else { Vec::new() }
 }
 
 /// Lets this process have as many descriptors as it may: each connection that is passed on takes two. Processes of the lab are
 /// not children of this one and keep the usual limit, which some programs count on.
 pub(crate) fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         tracing::debug!(%error, "the limit on descriptors stays");
     }
@@ -59,15 +61,18 @@ impl Surroundings<'_> {
         if !self.config.egress {
             return Ok(None);
         }
-        let address = self.config.addresses.machine();
+        let addresses = self.config.addresses.each(FamilyPlan::machine);
         let role = LinkRole::Relay { listen: RELAY_PORT };
-        let place = self.make_place("relay", address, role).await?;
-        let at = SocketAddr::new(address, RELAY_PORT);
+        let place = self.make_place("relay", &addresses, role).await?;
         let doing = || "the relay cannot listen".to_owned();
-        let tcp = vec![place.listen_tcp(at).await.context(doing)?];
-        let udp = vec![place.bind_udp(at).await.context(doing)?];
+        let (mut tcp, mut udp) = (Vec::new(), Vec::new());
+        for address in &addresses {
+            let at = SocketAddr::new(*address, RELAY_PORT);
+            tcp.push(place.listen_tcp(at).await.context(doing)?);
+            udp.push(place.bind_udp(at).await.context(doing)?);
+        }
         let (netd, shutdown) = (self.netd.clone(), self.shutdown.clone());
-        tasks.spawn(async move { netd.relay(RelaySockets { addresses: vec![address], tcp, udp }, shutdown).await });
+        tasks.spawn(async move { netd.relay(RelaySockets { addresses, tcp, udp }, shutdown).await });
         Ok(Some(place))
     }
 
@@ -84,11 +89,13 @@ impl Surroundings<'_> {
         if self.config.publish == Publish::None {
             return Ok(None);
         }
-        let place = self.make_place("publisher", self.config.addresses.publisher(), LinkRole::Workstation).await?;
+        let own = self.config.addresses.each(FamilyPlan::publisher);
+        let place = self.make_place("publisher", &own, LinkRole::Workstation).await?;
+        let nodes = self.config.nodes.iter();
         let config = PublishConfig {
             all: self.config.publish == Publish::All,
             address: self.config.publish_address,
-            nodes: self.config.nodes.iter().map(|node| (node.name.clone(), node.address)).collect(),
+            nodes: nodes.filter_map(|node| Some((node.name.clone(), *node.addresses.first()?))).collect(),
         };
         let dialer = Arc::new(FromPlace(place.clone()));
         let (home, shutdown) = (home.clone(), self.shutdown.clone());
@@ -101,11 +108,11 @@ impl Surroundings<'_> {
         Ok(Some(place))
     }
 
-    async fn make_place(&self, name: &str, address: IpAddr, role: LinkRole) -> Result<Namespace, CliError> {
-        let place = make_namespace(self.sandbox, name).await?;
-        let device = place.open_tun(self.wires.spec(address)).await;
+    async fn make_place(&self, name: &str, addresses: &[IpAddr], role: LinkRole) -> Result<Namespace, CliError> {
+        let place = make_namespace(self.sandbox, name, addresses).await?;
+        let device = place.open_tun(self.wires.spec(addresses.to_vec())).await;
         let device = device.context(|| format!("cannot make the {name}'s network"))?;
-        attach(self.netd, name, device, address, role);
+        attach(self.netd, name, device, addresses.to_vec(), role);
         Ok(place)
     }
 }

@@ -2,7 +2,7 @@
 //! `__dig` asks a name server one question. They run on the workstation or in a pod, as `minisvc exec -- minisvc __get`.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,11 +56,9 @@ fn get(url: &str) -> Result<String, Failure> {
     let (scheme, rest) = url.split_once("://").ok_or("no URL")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let default_port = if scheme == "https" { 443 } else { 80 };
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse()?),
-        None => (authority, default_port),
-    };
-    let stream = connect(host, port)?;
+    let authority: http::uri::Authority = authority.parse()?;
+    let host = authority.host().trim_matches(['[', ']']);
+    let stream = connect(host, authority.port_u16().unwrap_or(default_port))?;
     let path = if path.is_empty() { "/" } else { path };
     // HTTP/1.0, so that the body is what follows until the end, in one piece.
     let request = format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n");
@@ -145,7 +143,8 @@ pub(crate) fn ask(tcp: bool, server: IpAddr, kind: RecordType, name: &str) -> Re
 }
 
 fn ask_udp(server: SocketAddr, question: &[u8]) -> Result<Vec<u8>, Failure> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     // Connected, so that only the server that was asked can answer (N-069).
     socket.connect(server)?;

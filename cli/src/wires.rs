@@ -22,8 +22,11 @@ impl Wires {
     ///
     /// # Errors
     /// When no kind works, or not the one that the environment asks for.
-    pub(crate) async fn open_first(namespace: &Namespace, address: IpAddr) -> Result<(Self, OwnedFd), SandboxError> {
-        let open = async |kind: Self| Ok((kind, namespace.open_tun(kind.spec(address)).await?));
+    pub(crate) async fn open_first(
+        namespace: &Namespace,
+        addresses: &[IpAddr],
+    ) -> Result<(Self, OwnedFd), SandboxError> {
+        let open = async |kind: Self| Ok((kind, namespace.open_tun(kind.spec(addresses.to_vec())).await?));
         match std::env::var(CHOICE).as_deref() {
             Ok("plain") => open(Self::Plain).await,
             Ok("offload") => open(Self::Offload).await,
@@ -37,9 +40,9 @@ impl Wires {
         }
     }
 
-    /// An interface with this address that everything without a better route goes through.
-    pub(crate) fn spec(self, address: IpAddr) -> TunSpec {
-        TunSpec { mtu: self.mtu(), offload: self.offload(), ..TunSpec::eth0(address) }
+    /// An interface with these addresses that everything of their families without a better route goes through.
+    pub(crate) fn spec(self, addresses: Vec<IpAddr>) -> TunSpec {
+        TunSpec { mtu: self.mtu(), offload: self.offload(), ..TunSpec::eth0_with(addresses) }
     }
 
     /// Whether interfaces are opened with segmentation offload.

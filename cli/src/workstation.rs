@@ -23,12 +23,13 @@ const MAX_ANSWER: usize = 1 << 20;
 ///
 /// # Errors
 /// When they cannot be written.
-pub(crate) fn name_files(folder: &Path, dns: IpAddr, hostname: &str, address: IpAddr) -> Result<Vec<Mount>, CliError> {
+pub(crate) fn name_files(folder: &Path, dns: IpAddr, hostname: &str, own: &[IpAddr]) -> Result<Vec<Mount>, CliError> {
     std::fs::create_dir_all(folder).context(|| format!("cannot make {}", folder.display()))?;
     let search = format!("default.svc.{CLUSTER_DOMAIN} svc.{CLUSTER_DOMAIN} {CLUSTER_DOMAIN}");
+    let own: String = own.iter().map(|address| format!("{address}\t{hostname}\n")).collect();
     let files = [
         ("/etc/resolv.conf", format!("nameserver {dns}\nsearch {search}\noptions ndots:5\n")),
-        ("/etc/hosts", format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n{address}\t{hostname}\n")),
+        ("/etc/hosts", format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n{own}")),
         ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n".to_owned()),
     ];
     let mut mounts: Vec<Mount> =
@@ -90,15 +91,15 @@ mod tests {
     #[test]
     fn names_are_asked_of_the_lab_and_of_nobody_else() {
         let dir = tempfile::tempdir().expect("temporary folder");
-        let [dns, own] = ["10.96.0.10", "10.95.0.1"].map(|text| text.parse().expect("an address"));
-        let mounts = name_files(dir.path(), dns, "workstation", own).expect("written");
+        let [dns, four, six] = ["10.96.0.10", "10.95.0.1", "fd00:95::1"].map(|text| text.parse().expect("an address"));
+        let mounts = name_files(dir.path(), dns, "workstation", &[four, six]).expect("written");
         let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect("there");
         assert_eq!(
             read("resolv.conf"),
             "nameserver 10.96.0.10\nsearch default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"
         );
         assert!(read("nsswitch.conf").contains("hosts: files dns"));
-        assert!(read("hosts").contains("10.95.0.1\tworkstation"));
+        assert!(read("hosts").ends_with("\n10.95.0.1\tworkstation\nfd00:95::1\tworkstation\n"));
         let targets: Vec<_> = mounts
             .iter()
             .filter_map(|mount| if let Mount::Bind { target, .. } = mount { target.to_str() } else { None })

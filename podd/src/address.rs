@@ -5,19 +5,62 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-/// No range is counted further than this; it bounds what the pool may remember.
-const LARGEST: u128 = 1 << 20;
+/// No range is counted further than this; it bounds what a pool may remember.
+const LARGEST: u128 = 1 << 16;
+
+/// The pod ranges of a node, one per IP family: a pod has an address of each (P-004).
+#[derive(Debug)]
+pub(crate) struct AddressPools(Vec<AddressPool>);
+
+impl AddressPools {
+    /// All of `nets`; addresses in `recent` were used before a restart and are given out last.
+    pub(crate) fn new(nets: &[IpNet], recent: impl IntoIterator<Item = IpAddr>) -> Self {
+        let recent: Vec<IpAddr> = recent.into_iter().collect();
+        Self(nets.iter().map(|net| AddressPool::new(*net, recent.iter().copied())).collect())
+    }
+
+    /// One address of each range, in their order.
+    ///
+    /// # Errors
+    /// The range that has none left; nothing is taken then.
+    pub(crate) fn allocate(&mut self) -> Result<Vec<IpAddr>, IpNet> {
+        let mut taken = Vec::with_capacity(self.0.len());
+        for index in 0..self.0.len() {
+            let Some(pool) = self.0.get_mut(index) else { break };
+            match pool.allocate() {
+                Some(address) => taken.push(address),
+                None => {
+                    let net = pool.net;
+                    self.release(&taken);
+                    return Err(net);
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Gives addresses back; those that are not in use are ignored.
+    pub(crate) fn release(&mut self, addresses: &[IpAddr]) {
+        for pool in &mut self.0 {
+            for address in addresses {
+                pool.release(*address);
+            }
+        }
+    }
+}
 
 /// The addresses of a node's pod range that pods may have.
 ///
 /// The first and last address of the range and the one after the first (by custom the gateway) are never given out.
 #[derive(Debug)]
-pub(crate) struct AddressPool {
+struct AddressPool {
     net: IpNet,
     /// Offset of the next address that was never given out.
     fresh: u128,
     /// One past the last usable offset.
     end: u128,
+    /// Used in an earlier run, and so in `returned` although `fresh` may not have come to it.
+    earlier: BTreeSet<IpAddr>,
     /// Given back, longest ago first.
     returned: VecDeque<IpAddr>,
     taken: BTreeSet<IpAddr>,
@@ -25,27 +68,25 @@ pub(crate) struct AddressPool {
 
 impl AddressPool {
     /// All of `net`; addresses in `recent` were used before a restart and are given out last.
-    pub(crate) fn new(net: IpNet, recent: impl IntoIterator<Item = IpAddr>) -> Self {
+    fn new(net: IpNet, recent: impl IntoIterator<Item = IpAddr>) -> Self {
         let bits = u32::from(net.max_prefix_len() - net.prefix_len());
         let size = 1_u128.checked_shl(bits).unwrap_or(LARGEST).min(LARGEST);
-        let mut pool =
-            Self { net, fresh: 2, end: size.saturating_sub(1), returned: VecDeque::new(), taken: BTreeSet::new() };
-        let mut recent: Vec<_> = recent.into_iter().filter(|address| pool.usable(*address)).collect();
-        recent.sort_unstable();
-        recent.dedup();
-        pool.returned.extend(recent);
-        pool
+        let end = size.saturating_sub(1);
+        let usable = |address: &IpAddr| offset(&net, *address).is_some_and(|offset| (2..end).contains(&offset));
+        let earlier: BTreeSet<IpAddr> = recent.into_iter().filter(usable).collect();
+        let returned = earlier.iter().copied().collect();
+        Self { net, fresh: 2, end, earlier, returned, taken: BTreeSet::new() }
     }
 
     /// The address whose last use is longest ago, or `None` when all are in use.
-    pub(crate) fn allocate(&mut self) -> Option<IpAddr> {
+    fn allocate(&mut self) -> Option<IpAddr> {
         let address = self.next_fresh().or_else(|| self.returned.pop_front())?;
         self.taken.insert(address);
         Some(address)
     }
 
     /// Gives an address back; one that is not in use is ignored.
-    pub(crate) fn release(&mut self, address: IpAddr) {
+    fn release(&mut self, address: IpAddr) {
         if self.taken.remove(&address) {
             self.returned.push_back(address);
         }
@@ -55,16 +96,11 @@ impl AddressPool {
         while self.fresh < self.end {
             let address = at(&self.net, self.fresh)?;
             self.fresh += 1;
-            // Linear, but `returned` holds what an earlier run used, and only until the range has been walked once.
-            if !self.returned.contains(&address) {
+            if !self.earlier.contains(&address) {
                 return Some(address);
             }
         }
         None
-    }
-
-    fn usable(&self, address: IpAddr) -> bool {
-        offset(&self.net, address).is_some_and(|offset| (2..self.end).contains(&offset))
     }
 }
 
@@ -131,6 +167,22 @@ mod tests {
     fn ipv6_ranges_are_bounded_but_work() {
         let mut pool = pool("fd00:244::/64");
         assert_eq!(pool.allocate(), Some("fd00:244::2".parse().expect("an address")));
+    }
+
+    // P-004
+    #[test]
+    fn a_pod_gets_an_address_of_each_family_or_none() {
+        let mut pools = AddressPools::new(&[net("10.244.1.0/29"), net("fd00:244::/125")], []);
+        let text = |addresses: Vec<IpAddr>| addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let first = pools.allocate().expect("free");
+        assert_eq!(text(first.clone()), ["10.244.1.2", "fd00:244::2"]);
+        pools.release(&first[1..]);
+        let mut lopsided: Vec<_> = (0..4).map(|_| text(pools.allocate().expect("free"))).collect();
+        assert_eq!(lopsided.pop(), Some(vec!["10.244.1.6".to_owned(), "fd00:244::6".to_owned()]));
+        // Only the IPv4 range is used up; what was taken of the other is given back.
+        assert_eq!(pools.allocate(), Err(net("10.244.1.0/29")));
+        pools.release(&first);
+        assert_eq!(text(pools.allocate().expect("free")), ["10.244.1.2", "fd00:244::2"]);
     }
 
     proptest! {

@@ -16,12 +16,13 @@ pub use crate::image::ImageCommand;
 pub struct NodeConfig {
     /// Name of the Node object and host name of its `hostNetwork` pods.
     pub name: String,
-    /// Its `InternalIP`; never given to a pod.
-    pub address: IpAddr,
+    /// Its `InternalIP`s, one per IP family, the lab's primary family first; never given to a pod.
+    pub addresses: Vec<IpAddr>,
     /// `topology.kubernetes.io/zone`, if it is in one.
     pub zone: Option<String>,
-    /// Where its pods get their addresses from; at least a /29.
-    pub pod_cidr: IpNet,
+    /// Where its pods get their addresses from: a range of each family of `addresses`, in the same order, each with room for at
+    /// least 8 addresses (an IPv4 /29).
+    pub pod_cidrs: Vec<IpNet>,
 }
 
 /// Everything podd needs to know.

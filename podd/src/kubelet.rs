@@ -1,6 +1,7 @@
 //! Podd itself: brings the nodes up, gives each pod bound to them a worker, and takes everything down again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, error, info_span, warn};
 
-use crate::address::AddressPool;
+use crate::address::AddressPools;
 use crate::config::{Config, NodeConfig};
 use crate::exec::{self, ExecError, ExecSpec};
 use crate::logs::read::{LogError, LogOptions};
@@ -49,6 +50,12 @@ pub enum StartError {
         node: String,
         /// Its range.
         range: String,
+    },
+    /// Addresses and pod ranges do not match.
+    #[error("node {node} needs an address and a pod range of each of its IP families, in the same order")]
+    Families {
+        /// The node.
+        node: String,
     },
     /// A node's namespace or interface.
     #[error("cannot make node {node}")]
@@ -215,24 +222,28 @@ impl Drop for Podd {
 
 async fn make_node(shared: &Shared, config: &NodeConfig, machine: &Machine) -> Result<(Arc<Node>, LinkId), StartError> {
     let name = &config.name;
-    if config.pod_cidr.max_prefix_len() - config.pod_cidr.prefix_len() < 3 {
-        return Err(StartError::Range { node: name.clone(), range: config.pod_cidr.to_string() });
-    }
+    check_families(config)?;
     let failed = |source| StartError::Node { node: name.clone(), source };
-    let ipv6 = config.address.is_ipv6();
+    let ipv6 = config.addresses.iter().any(IpAddr::is_ipv6);
     let spec = NamespaceSpec { name: name.clone(), hostname: name.clone(), ipv6 };
     let namespace = shared.sandbox.make_namespace(spec).await.map_err(failed)?;
-    let tun = TunSpec { mtu: shared.config.mtu, offload: shared.config.offload, ..TunSpec::eth0(config.address) };
+    let tun = TunSpec {
+        mtu: shared.config.mtu,
+        offload: shared.config.offload,
+        ..TunSpec::eth0_with(config.addresses.clone())
+    };
     let device = namespace.open_tun(tun).await.map_err(failed)?;
-    // Without it only processes in the node's own network notice.
-    if let Err(error) = namespace.reflect_ports("eth0", config.address, shared.config.node_ports.clone()).await {
-        warn!(%error, node = name, "hostNetwork pods cannot reach the nodePorts of their own node");
+    for address in &config.addresses {
+        // Without it only processes in the node's own network notice.
+        if let Err(error) = namespace.reflect_ports("eth0", *address, shared.config.node_ports.clone()).await {
+            warn!(%error, node = name, %address, "hostNetwork pods cannot reach the nodePorts of their own node");
+        }
     }
     let link = Link {
         name: format!("node {name}"),
         device,
         offload: shared.config.offload,
-        addresses: vec![config.address],
+        addresses: config.addresses.clone(),
         owner: Owner::Node { name: name.clone() },
     };
     let refused = |source| StartError::Network { node: name.clone(), source };
@@ -241,13 +252,25 @@ async fn make_node(shared: &Shared, config: &NodeConfig, machine: &Machine) -> R
         config: config.clone(),
         namespace,
         // Replaced when the pods of an earlier run are known, before the first address is given out.
-        addresses: Mutex::new(AddressPool::new(config.pod_cidr, [])),
+        addresses: Mutex::new(AddressPools::new(&config.pod_cidrs, [])),
         cpu: machine.cpu.clone(),
         memory: machine.memory.clone(),
     };
     let unregistered = |source| StartError::Api { node: name.clone(), source: Box::new(source) };
     node::register(&shared.client, &node, machine).await.map_err(unregistered)?;
     Ok((Arc::new(node), link))
+}
+
+/// A node has an address and a pod range of the same families, in the same order, and each range has room.
+fn check_families(config: &NodeConfig) -> Result<(), StartError> {
+    let addresses = config.addresses.iter().map(IpAddr::is_ipv6);
+    if config.addresses.is_empty() || !addresses.eq(config.pod_cidrs.iter().map(|range| range.addr().is_ipv6())) {
+        return Err(StartError::Families { node: config.name.clone() });
+    }
+    match config.pod_cidrs.iter().find(|range| range.max_prefix_len() - range.prefix_len() < 3) {
+        Some(range) => Err(StartError::Range { node: config.name.clone(), range: range.to_string() }),
+        None => Ok(()),
+    }
 }
 
 /// Removes the files of pods that were deleted while podd was down.
@@ -338,7 +361,7 @@ impl Manager {
         if !std::mem::replace(&mut self.listed, true) {
             let used = pods.iter().filter_map(|pod| pod.status.as_ref()?.pod_ips.as_ref()).flatten();
             let used = used.filter_map(|ip| ip.ip.parse().ok());
-            *lock(&self.node.addresses) = AddressPool::new(self.node.config.pod_cidr, used);
+            *lock(&self.node.addresses) = AddressPools::new(&self.node.config.pod_cidrs, used);
         }
         let there: BTreeSet<String> = pods.iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
         for (_, desired_tx) in self.workers.iter().filter(|(uid, _)| !there.contains(*uid)) {
@@ -393,6 +416,36 @@ impl Manager {
                 self.workers.remove(&uid);
             }
             Err(error) => error!(%error, "the worker of a pod failed; its processes die with the sandbox"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_needs_an_address_and_a_range_of_the_same_families_in_the_same_order() {
+        for (addresses, ranges, expected) in [
+            ("10.95.0.11", "10.244.1.0/24", None),
+            ("fd00:95::11", "fd00:244:0:1::/64", None),
+            ("10.95.0.11 fd00:95::11", "10.244.1.0/24 fd00:244:0:1::/64", None),
+            ("", "", Some("of each of its IP families")),
+            ("10.95.0.11 fd00:95::11", "10.244.1.0/24", Some("of each of its IP families")),
+            ("10.95.0.11 fd00:95::11", "fd00:244:0:1::/64 10.244.1.0/24", Some("in the same order")),
+            ("10.95.0.11 fd00:95::11", "10.244.1.0/24 fd00:244::/126", Some("fd00:244::/126 of node n is too small")),
+        ] {
+            let config = NodeConfig {
+                name: "n".to_owned(),
+                addresses: addresses.split(' ').filter_map(|text| text.parse().ok()).collect(),
+                zone: None,
+                pod_cidrs: ranges.split(' ').filter_map(|text| text.parse().ok()).collect(),
+            };
+            let refused = check_families(&config).err().map(|error| error.to_string());
+            match expected {
+                None => assert_eq!(refused, None, "{addresses}, {ranges}"),
+                Some(why) => assert!(refused.is_some_and(|text| text.contains(why)), "{addresses}, {ranges}"),
+            }
         }
     }
 }

@@ -120,12 +120,12 @@ fn object(node: &Node) -> Value {
     if let Some(zone) = &config.zone {
         labels["topology.kubernetes.io/zone"] = json!(zone);
     }
-    let range = config.pod_cidr.trunc().to_string();
+    let ranges: Vec<String> = config.pod_cidrs.iter().map(|range| range.trunc().to_string()).collect();
     json!({
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": config.name, "labels": labels},
-        "spec": {"podCIDR": range, "podCIDRs": [range]},
+        "spec": {"podCIDR": ranges.first(), "podCIDRs": ranges},
     })
 }
 
@@ -135,15 +135,17 @@ fn status(node: &Node, machine: &Machine, now: Timestamp) -> Value {
         json!({"type": kind, "status": status, "reason": reason, "message": message,
             "lastHeartbeatTime": now, "lastTransitionTime": now})
     };
-    let bits = node.config.pod_cidr.max_prefix_len() - node.config.pod_cidr.prefix_len();
-    // What the pod range has room for, less its first two addresses and its last.
-    let pods = 1_u64.checked_shl(u32::from(bits)).unwrap_or(1 << 16).min(1 << 16).saturating_sub(3);
+    // What the smallest pod range has room for, less its first two addresses and its last.
+    let bits = node.config.pod_cidrs.iter().map(|range| range.max_prefix_len() - range.prefix_len()).min();
+    let pods = 1_u64.checked_shl(bits.unwrap_or(0).into()).unwrap_or(1 << 16).min(1 << 16).saturating_sub(3);
     let amounts = json!({"cpu": machine.cpu, "memory": machine.memory, "pods": pods.to_string()});
+    let own = node.config.addresses.iter().map(|address| json!({"type": "InternalIP", "address": address}));
+    // Strategic merge tells addresses apart by their type alone, so two families would become one; the kubelet replaces the
+    // list as well.
+    let rest = [json!({"type": "Hostname", "address": node.config.name}), json!({"$patch": "replace"})];
+    let addresses: Vec<Value> = own.chain(rest).collect();
     json!({
-        "addresses": [
-            {"type": "InternalIP", "address": node.config.address.to_string()},
-            {"type": "Hostname", "address": node.config.name},
-        ],
+        "addresses": addresses,
         "capacity": amounts,
         "allocatable": amounts,
         "conditions": [

@@ -12,7 +12,7 @@ use minisvc_sandbox::{Credentials, Namespace, Process, Sandbox};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::address::AddressPool;
+use crate::address::AddressPools;
 use crate::attach::AttachPoint;
 use crate::config::{Config, NodeConfig};
 use crate::env::compose::{Objects, Reference};
@@ -78,7 +78,7 @@ impl Shared {
 pub(crate) struct Node {
     pub(crate) config: NodeConfig,
     pub(crate) namespace: Namespace,
-    pub(crate) addresses: Mutex<AddressPool>,
+    pub(crate) addresses: Mutex<AddressPools>,
     pub(crate) cpu: String,
     pub(crate) memory: String,
 }
@@ -88,7 +88,7 @@ impl Node {
     pub(crate) fn facts(&self, pod_ips: &[IpAddr]) -> Facts {
         Facts {
             pod_ips: pod_ips.to_vec(),
-            host_ips: vec![self.config.address],
+            host_ips: self.config.addresses.clone(),
             node_cpu: self.cpu.clone(),
             node_memory: self.memory.clone(),
         }

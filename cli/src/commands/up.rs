@@ -10,10 +10,11 @@ use kube::runtime::wait::await_condition;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::addresses;
 use crate::api::LabApi;
 use crate::args::{LabArgs, NetworkMode, UpArgs};
 use crate::commands::{doctor, objects};
-use crate::config::{self, LabConfig};
+use crate::config::LabConfig;
 use crate::control::Conversation;
 use crate::error::{CliError, Context as _};
 use crate::home::LabHome;
@@ -81,8 +82,10 @@ fn check_machine(config: &LabConfig) -> Result<(), CliError> {
             return Err(CliError::usage("--network host needs root: it adds an interface to this machine")
                 .hint("run it with sudo, or leave --network out and use minisvc shell"));
         }
-        let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-        config::check_host_routes(&config.addresses, &config::parse_routes(&routes))?;
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let mut routes = addresses::parse_routes(&read("/proc/net/route"));
+        routes.extend(addresses::parse_routes6(&read("/proc/net/ipv6_route")));
+        config.addresses.check_host_routes(&routes)?;
     }
     Ok(())
 }

@@ -54,10 +54,10 @@ impl TokenCache {
     }
 }
 
-/// The address and the way to it; given back when the pod is gone.
+/// The addresses and the way to them; given back when the pod is gone.
 struct OwnNetwork {
     link: LinkId,
-    address: IpAddr,
+    addresses: Vec<IpAddr>,
 }
 
 /// What failed: event reason and message.
@@ -78,10 +78,10 @@ pub(crate) async fn make(shared: &Shared, node: &Arc<Node>, pod: &Pod) -> Result
     };
     let files = write_files(shared, pod, &directory.join("etc")).map_err(|e| sandbox_failed(e.to_string()))?;
     let (namespace, addresses, own) = if host_network {
-        (node.namespace.clone(), vec![node.config.address], None)
+        (node.namespace.clone(), node.config.addresses.clone(), None)
     } else {
-        let (namespace, address, link) = make_network(shared, node, pod, &names).await.map_err(sandbox_failed)?;
-        (namespace, vec![address], Some(OwnNetwork { link, address }))
+        let (namespace, addresses, link) = make_network(shared, node, pod, &names).await.map_err(sandbox_failed)?;
+        (namespace, addresses.clone(), Some(OwnNetwork { link, addresses }))
     };
     Ok(PodSandbox { namespace, addresses, names, files, roots, tokens, own })
 }
@@ -92,7 +92,7 @@ pub(crate) async fn remove(shared: &Shared, node: &Node, sandbox: &PodSandbox) {
     let Some(own) = &sandbox.own else { return };
     // Only what the containers have left behind still runs; closing the device need not wait for it.
     tokio::join!(shared.network.detach(own.link), sandbox.namespace.remove());
-    lock(&node.addresses).release(own.address);
+    lock(&node.addresses).release(&own.addresses);
 }
 
 /// Whether the pod lives in its node's network.
@@ -205,51 +205,51 @@ async fn make_network(
     node: &Arc<Node>,
     pod: &Pod,
     names: &Names,
-) -> Result<(Namespace, IpAddr, LinkId), String> {
+) -> Result<(Namespace, Vec<IpAddr>, LinkId), String> {
     let lease = Lease::take(node)?;
     let name = pod.metadata.name.clone().unwrap_or_default();
-    let spec = NamespaceSpec { name: name.clone(), hostname: names.kernel.clone(), ipv6: lease.address.is_ipv6() };
+    let ipv6 = lease.addresses.iter().any(IpAddr::is_ipv6);
+    let spec = NamespaceSpec { name: name.clone(), hostname: names.kernel.clone(), ipv6 };
     let namespace = shared.sandbox.make_namespace(spec).await.map_err(|error| chain(&error))?;
-    let tun = TunSpec { mtu: shared.config.mtu, offload: shared.config.offload, ..TunSpec::eth0(lease.address) };
+    let tun = TunSpec {
+        mtu: shared.config.mtu,
+        offload: shared.config.offload,
+        ..TunSpec::eth0_with(lease.addresses.clone())
+    };
     let device = namespace.open_tun(tun).await.map_err(|error| chain(&error))?;
     let pod_namespace = pod.metadata.namespace.clone().unwrap_or_default();
     let link = Link {
         name: format!("pod {pod_namespace}/{name}"),
         device,
         offload: shared.config.offload,
-        addresses: vec![lease.address],
+        addresses: lease.addresses.clone(),
         owner: Owner::Pod { namespace: pod_namespace, name, node: node.config.name.clone() },
     };
     let link = shared.network.attach(link).await.map_err(|error| error.to_string())?;
     Ok((namespace, lease.keep(), link))
 }
 
-/// An address that goes back to the pool unless it is kept.
+/// Addresses that go back to their pools unless they are kept.
 struct Lease {
     node: Arc<Node>,
-    address: IpAddr,
-    kept: bool,
+    addresses: Vec<IpAddr>,
 }
 
 impl Lease {
     fn take(node: &Arc<Node>) -> Result<Self, String> {
-        let address = lock(&node.addresses).allocate();
-        let range = node.config.pod_cidr;
-        let address = address.ok_or_else(|| format!("no address is left in the node's pod range {range}"))?;
-        Ok(Self { node: Arc::clone(node), address, kept: false })
+        let addresses = lock(&node.addresses).allocate();
+        let addresses = addresses.map_err(|range| format!("no address is left in the node's pod range {range}"))?;
+        Ok(Self { node: Arc::clone(node), addresses })
     }
 
-    fn keep(mut self) -> IpAddr {
-        self.kept = true;
-        self.address
+    fn keep(mut self) -> Vec<IpAddr> {
+        std::mem::take(&mut self.addresses)
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if !self.kept {
-            lock(&self.node.addresses).release(self.address);
-        }
+        lock(&self.node.addresses).release(&self.addresses);
     }
 }
 

@@ -421,8 +421,8 @@ impl Worker {
         if self.gone || self.publishing {
             return;
         }
-        let host = [self.node.config.address];
-        let view = View { pod: &self.pod, last: &self.shown, host: &host, now: jiff::Timestamp::now() };
+        let host = &self.node.config.addresses;
+        let view = View { pod: &self.pod, last: &self.shown, host, now: jiff::Timestamp::now() };
         let status = render(&self.state, &view);
         self.shown = status.clone();
         if self.published.as_ref() != Some(&status) {

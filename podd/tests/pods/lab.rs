@@ -203,9 +203,9 @@ impl Lab {
 fn config(directory: &Path) -> Config {
     let node = |number: u8, zone: &str| NodeConfig {
         name: format!("node-{number}"),
-        address: [10, 95, 0, 10 + number].into(),
+        addresses: vec![[10, 95, 0, 10 + number].into()],
         zone: Some(zone.to_owned()),
-        pod_cidr: format!("10.244.{number}.0/24").parse().expect("a network"),
+        pod_cidrs: vec![format!("10.244.{number}.0/24").parse().expect("a network")],
     };
     let host_resolv_conf = directory.join("resolv.conf");
     std::fs::write(&host_resolv_conf, "nameserver 192.0.2.1\nsearch corp.example\n").expect("written");

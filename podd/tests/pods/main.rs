@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "it reports as a test runner does")]
 
+mod families;
 mod harness;
 mod lab;
 mod life;
@@ -20,6 +21,6 @@ fn main() -> ExitCode {
         Some("__sandbox") => minisvc_sandbox::helper_main(),
         Some("__echo") => minisvc_podd::builtin::echo_main(),
         Some("__pause") => minisvc_podd::builtin::pause_main(),
-        _ => harness::run(&[life::TESTS, logs::TESTS, probes::TESTS, scale::TESTS, view::TESTS]),
+        _ => harness::run(&[families::TESTS, life::TESTS, logs::TESTS, probes::TESTS, scale::TESTS, view::TESTS]),
     }
 }

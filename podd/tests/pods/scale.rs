@@ -40,7 +40,7 @@ async fn test_two_hundred_pods_come_and_go() {
 }
 
 async fn test_the_range_of_a_node_can_run_out() {
-    let lab = Lab::with(|config| config.nodes[0].pod_cidr = "10.244.7.0/29".parse().expect("a network")).await;
+    let lab = Lab::with(|config| config.nodes[0].pod_cidrs = vec!["10.244.7.0/29".parse().expect("a network")]).await;
     for number in 0..6 {
         let spec = json!({"containers": [{"name": "pause", "image": "minisvc/pause"}]});
         lab.pod(&format!("p{number}"), spec).await;
