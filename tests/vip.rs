@@ -1,9 +1,10 @@
 //! A packet through a virtual IP: two namespaces, a Service with one endpoint, and nothing else of a lab.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use minisvc_apiserver::{ApiServer, Identity, Options};
 use minisvc_netd::{Config, Link, LinkRole, Netd, PortId};
@@ -18,6 +19,12 @@ use tokio_util::sync::CancellationToken;
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 244, 0, 2));
 const BACKEND: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 244, 0, 3));
 const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 95, 0, 11));
+/// Client, backend and node of a lab with IPv6 alone.
+const ENDS_6: [IpAddr; 3] = [
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x244, 0, 0, 0, 0, 0, 2)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x244, 0, 0, 0, 0, 0, 3)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x95, 0, 0, 0, 0, 0, 0x11)),
+];
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How interfaces are opened.
@@ -41,30 +48,40 @@ struct Wire {
     backend_port: PortId,
     api: kube::Client,
     stop: CancellationToken,
+    ipv6: bool,
 }
 
 impl Wire {
     async fn start(device: Device) -> Self {
+        Self::start_with(device, [CLIENT, BACKEND, NODE], ["10.96.0.0/16", "10.244.0.0/16"]).await
+    }
+
+    /// With these addresses of the client, the backend and the node, and these ranges of Services and pods.
+    async fn start_with(device: Device, [client_address, backend, node]: [IpAddr; 3], ranges: [&str; 2]) -> Self {
         let options = LaunchOptions {
             program: env!("CARGO_BIN_EXE_minisvc").into(),
             args: vec!["__sandbox".into()],
             lab: "vip".into(),
         };
         let sandbox = Sandbox::launch(options).await.expect("a sandbox");
-        let range = |text: &str| text.parse().expect("a range");
-        let mut config = Config::new(vec![range("10.96.0.0/16")], vec![range("10.244.0.0/16")]);
+        let [services, pods]: [IpNet; 2] = ranges.map(|text| text.parse().expect("a range"));
+        let mut config = Config::new(vec![services], vec![pods]);
         config.offload = device == Device::Offload;
         let netd = Netd::start(config).expect("a data plane");
         let pod = || LinkRole::Pod { node: "node-1".into() };
-        let (client, _) = place(&sandbox, &netd, "client", device, CLIENT, pod()).await;
-        let (backend, backend_port) = place(&sandbox, &netd, "backend", device, BACKEND, pod()).await;
-        place(&sandbox, &netd, "node-1", device, NODE, LinkRole::Node { name: "node-1".into() }).await;
-        let server = ApiServer::open(Options::default()).await.expect("an API");
+        let (client, _) = place(&sandbox, &netd, "client", device, client_address, pod()).await;
+        let (backend, backend_port) = place(&sandbox, &netd, "backend", device, backend, pod()).await;
+        place(&sandbox, &netd, "node-1", device, node, LinkRole::Node { name: "node-1".into() }).await;
+        let mut service_cidrs = Options::default().service_cidrs;
+        if services.addr().is_ipv6() {
+            service_cidrs.push(services);
+        }
+        let server = ApiServer::open(Options { service_cidrs, ..Options::default() }).await.expect("an API");
         let api = server.client(Identity::component("test"));
         let stop = CancellationToken::new();
         let (follow, client_of_api, token) = (netd.clone(), api.clone(), stop.clone());
         tokio::spawn(async move { follow.follow(client_of_api, token).await });
-        Self { sandbox, netd, client, backend, backend_port, api, stop }
+        Self { sandbox, netd, client, backend, backend_port, api, stop, ipv6: client_address.is_ipv6() }
     }
 
     /// A Service with TCP and UDP on port 80; the endpoint listens on 8080. Returns the virtual address.
@@ -76,14 +93,16 @@ impl Wire {
     async fn service_of_type(&self, name: &str, kind: &str, endpoints: &[IpAddr]) -> ServiceSpec {
         let ports =
             |port: u16| json!([{"name": "tcp", "port": port}, {"name": "udp", "port": port, "protocol": "UDP"}]);
-        let service = json!({"metadata": {"name": name}, "spec": {"type": kind, "ports": ports(80)}});
+        let family = if self.ipv6 { "IPv6" } else { "IPv4" };
+        let spec = json!({"type": kind, "ipFamilies": [family], "ports": ports(80)});
+        let service = json!({"metadata": {"name": name}, "spec": spec});
         let services = kube::Api::<Service>::default_namespaced(self.api.clone());
         let service = serde_json::from_value(service).expect("a Service");
         let made = services.create(&Default::default(), &service).await.expect("created");
         let endpoints: Vec<_> = endpoints.iter().map(|address| json!({"addresses": [address]})).collect();
         let slice = json!({
             "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
-            "addressType": "IPv4", "ports": ports(8080), "endpoints": endpoints,
+            "addressType": family, "ports": ports(8080), "endpoints": endpoints,
         });
         let slices = kube::Api::<k8s_openapi::api::discovery::v1::EndpointSlice>::default_namespaced(self.api.clone());
         let slice = serde_json::from_value(slice).expect("a slice");
@@ -107,7 +126,10 @@ async fn place(
     address: IpAddr,
     role: LinkRole,
 ) -> (Namespace, PortId) {
-    let namespace = sandbox.make_namespace(NamespaceSpec::new(name, name)).await.expect("a namespace");
+    let namespace = sandbox
+        .make_namespace(NamespaceSpec { ipv6: address.is_ipv6(), ..NamespaceSpec::new(name, name) })
+        .await
+        .expect("a namespace");
     let spec = match device {
         Device::Plain => TunSpec { mtu: 65_535, ..TunSpec::eth0(address) },
         Device::Offload => TunSpec { offload: true, ..TunSpec::eth0(address) },
@@ -307,4 +329,69 @@ async fn a_node_port_leads_to_the_endpoint_which_sees_the_node() {
         assert_eq!(from.ip(), NODE, "{device:?}");
         wire.end().await;
     }
+}
+
+// D-002, D-032, D-053, D-107, D-109
+#[tokio::test(flavor = "multi_thread")]
+async fn ipv6_passes_as_ipv4_does() {
+    let [_, backend, node] = ENDS_6;
+    for device in DEVICES {
+        let wire = Wire::start_with(device, ENDS_6, ["fd00:96::/112", "fd00:244::/64"]).await;
+        let vip = wire.service("web", &[backend]).await;
+        let empty = wire.service("empty", &[]).await;
+        assert!(vip.is_ipv6() && empty.is_ipv6());
+        let listener = wire.backend.listen_tcp(SocketAddr::new(backend, 8080)).await.expect("listening");
+        let server = tokio::spawn(async move {
+            let (mut stream, from) = listener.accept().await.expect("accepted");
+            let (mut reader, mut writer) = stream.split();
+            tokio::io::copy(&mut reader, &mut writer).await.expect("echoed");
+            (listener, from)
+        });
+        let mut stream = connect(&wire.client, SocketAddr::new(vip, 80)).await;
+        let sent: Vec<u8> = (0..2u32 << 20).map(|n| n.to_le_bytes()[usize::from(n % 3 == 0)]).collect();
+        let (mut reader, mut writer) = stream.split();
+        let (mut received, copy) = (Vec::new(), sent.clone());
+        let write = async {
+            writer.write_all(&copy).await.expect("sent");
+            writer.shutdown().await.expect("closed");
+        };
+        let both = async { tokio::join!(write, reader.read_to_end(&mut received)) };
+        tokio::time::timeout(PATIENCE, both).await.expect("in time").1.expect("received");
+        assert!(received == sent, "{device:?}: {} of {} bytes came back, or others", received.len(), sent.len());
+        let (listener, from) = server.await.expect("no panic");
+        assert_eq!(from.ip(), ENDS_6[0], "the backend sees the client");
+        let _hairpin = connect(&wire.backend, SocketAddr::new(vip, 80)).await;
+        let (_, from) = tokio::time::timeout(PATIENCE, listener.accept()).await.expect("in time").expect("accepted");
+        assert_eq!(from.ip(), node, "its own address would make the answer bypass the translator");
+        ipv6_datagrams(&wire, device, vip, empty).await;
+        wire.end().await;
+    }
+}
+
+async fn ipv6_datagrams(wire: &Wire, device: Device, vip: IpAddr, empty: IpAddr) {
+    let server = wire.backend.bind_udp(SocketAddr::new(ENDS_6[1], 8080)).await.expect("bound");
+    let echo = tokio::spawn(async move {
+        let mut datagram = vec![0; 65_536];
+        loop {
+            let (length, from) = server.recv_from(&mut datagram).await.expect("received");
+            server.send_to(&datagram[..length], from).await.expect("sent");
+        }
+    });
+    let client = wire.client.bind_udp(SocketAddr::new(ENDS_6[0], 0)).await.expect("bound");
+    client.connect(SocketAddr::new(vip, 80)).await.expect("connected");
+    // The larger ones come in fragments.
+    for length in [1u32, 1400, 9000] {
+        let question: Vec<u8> = (0..length).map(|n| n.to_le_bytes()[0]).collect();
+        assert_eq!(ask(&client, &question).await, question, "{device:?}");
+    }
+    echo.abort();
+    let client = wire.client.bind_udp(SocketAddr::new(ENDS_6[0], 0)).await.expect("bound");
+    client.connect(SocketAddr::new(empty, 80)).await.expect("connected");
+    client.send(&[7; 1000]).await.expect("sent");
+    let refused = tokio::time::timeout(PATIENCE, client.recv(&mut [0; 16])).await;
+    let error = refused.expect("at once, not after a timeout").expect_err("nobody is there");
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{device:?}");
+    let refused = tokio::time::timeout(PATIENCE, wire.client.connect_tcp(SocketAddr::new(empty, 80))).await;
+    let error = refused.expect("at once, not after a timeout").expect_err("nobody is there");
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{device:?}");
 }
