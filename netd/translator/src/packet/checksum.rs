@@ -19,11 +19,13 @@ pub struct Delta(u64);
 
 impl Delta {
     /// One 16-bit word changes.
+    #[inline]
     pub fn word(&mut self, old: u16, new: u16) {
         self.0 += u64::from(!old) + u64::from(new);
     }
 
     /// An IPv4 address changes.
+    #[inline]
     pub fn addr(&mut self, old: Ipv4Addr, new: Ipv4Addr) {
         for (old, new) in words(old).into_iter().zip(words(new)) {
             self.word(old, new);
@@ -31,6 +33,7 @@ impl Delta {
     }
 
     /// An IPv6 address changes.
+    #[inline]
     pub fn addr6(&mut self, old: Ipv6Addr, new: Ipv6Addr) {
         for (old, new) in old.segments().into_iter().zip(new.segments()) {
             self.word(old, new);
@@ -39,18 +42,21 @@ impl Delta {
 
     /// Both differences together.
     #[must_use]
+    #[inline]
     pub fn and(self, other: Self) -> Self {
         Self(self.0 + other.0)
     }
 
     /// A checksum field after the edits: equation 3 of RFC 1624.
     #[must_use]
+    #[inline]
     pub fn apply(self, field: u16) -> u16 {
         !fold(u64::from(!field) + self.0)
     }
 
     /// A UDP checksum field after the edits: 0 means that there is none and stays; a computed 0 is sent as 0xffff (D-109).
     #[must_use]
+    #[inline]
     pub fn apply_udp(self, field: u16) -> u16 {
         match field {
             0 => 0,
@@ -63,6 +69,7 @@ impl Delta {
 
     /// A sum that is not complemented, after the edits: for [`Checksum::Partial`].
     #[must_use]
+    #[inline]
     pub fn apply_sum(self, field: u16) -> u16 {
         fold(u64::from(field) + self.0)
     }
@@ -76,6 +83,7 @@ pub fn sum(bytes: &[u8]) -> u64 {
 }
 
 /// Adds the carries back in until 16 bits are left.
+#[inline]
 pub fn fold(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -98,6 +106,7 @@ pub fn pseudo_header(src: impl Into<IpAddr>, dst: impl Into<IpAddr>, protocol: u
     of(src.into()) + of(dst.into()) + u64::from(protocol) + u64::from(length)
 }
 
+#[inline]
 fn words(addr: Ipv4Addr) -> [u16; 2] {
     let [a, b, c, d] = addr.octets();
     [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])]

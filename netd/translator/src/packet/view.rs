@@ -394,6 +394,7 @@ fn quoted_ports(quote: &[u8], version: Version) -> Option<(usize, Protocol)> {
     is_there.then_some((layout.header, protocol))
 }
 
+#[inline]
 fn address_at(bytes: &[u8], version: Version, at: usize) -> IpAddr {
     match version {
         Version::V4 => IpAddr::V4(addr4_at(bytes, at)),
@@ -402,20 +403,25 @@ fn address_at(bytes: &[u8], version: Version, at: usize) -> IpAddr {
 }
 
 /// Puts addresses into an IP header, and returns the difference they make. Those of the other family change nothing.
+#[inline]
 fn put_addresses(bytes: &mut [u8], version: Version, src: IpAddr, dst: IpAddr) -> Delta {
     let mut delta = Delta::default();
-    for (at, new) in [(version.source(), src), (version.destination(), dst)] {
-        match (version, new) {
-            (Version::V4, IpAddr::V4(new)) => {
-                delta.addr(addr4_at(bytes, at), new);
-                put_bytes(bytes, at, &new.octets());
-            }
-            (Version::V6, IpAddr::V6(new)) => {
-                delta.addr6(addr6_at(bytes, at), new);
-                put_bytes(bytes, at, &new.octets());
-            }
-            (Version::V4, IpAddr::V6(_)) | (Version::V6, IpAddr::V4(_)) => {}
+    match (version, src, dst) {
+        (Version::V4, IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let (source, destination) = (Version::V4.source(), Version::V4.destination());
+            delta.addr(addr4_at(bytes, source), src);
+            delta.addr(addr4_at(bytes, destination), dst);
+            put_bytes(bytes, source, &src.octets());
+            put_bytes(bytes, destination, &dst.octets());
         }
+        (Version::V6, IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let (source, destination) = (Version::V6.source(), Version::V6.destination());
+            delta.addr6(addr6_at(bytes, source), src);
+            delta.addr6(addr6_at(bytes, destination), dst);
+            put_bytes(bytes, source, &src.octets());
+            put_bytes(bytes, destination, &dst.octets());
+        }
+        _ => {}
     }
     delta
 }
