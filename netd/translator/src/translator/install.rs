@@ -43,10 +43,7 @@ impl Translator {
         for slot in severed {
             let Some(flow) = self.flows.remove(slot) else { continue };
             self.counters.flows_severed += 1;
-            if self.severed.len() == MAX_SEVERED {
-                self.severed.pop_front();
-            }
-            self.severed.push_back(FlowRecord::from(&flow));
+            self.remember_severed(FlowRecord::from(&flow));
             if flow.tuples.original.protocol == Protocol::Udp || flow.state.is_over() {
                 continue;
             }
@@ -57,6 +54,14 @@ impl Translator {
                 self.announce_end(&flow, Direction::Reply);
             }
         }
+    }
+
+    /// Keeps a flow for people who ask why it broke, or why it could not begin.
+    pub(super) fn remember_severed(&mut self, flow: FlowRecord) {
+        if self.severed.len() == MAX_SEVERED {
+            self.severed.pop_front();
+        }
+        self.severed.push_back(flow);
     }
 
     /// Resets a connection at the end whose packets go in this direction.

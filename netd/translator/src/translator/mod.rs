@@ -121,8 +121,8 @@ impl Translator {
         self.flows.iter().map(FlowRecord::from)
     }
 
-    /// The latest flows that were ended because their client or endpoint has left the network (D-090), the oldest first;
-    /// at most 1024.
+    /// The latest flows that were ended because their client or endpoint has left the network (D-090), or could not begin
+    /// because the endpoint chosen for them had (D-023), the oldest first; at most 1024.
     pub fn severed(&self) -> impl Iterator<Item = &FlowRecord> {
         self.severed.iter()
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{
-    Both, Destination, DropReason, ErrorKind, Flow, FlowState, Outcome, Packet, PortId, Translator, Tuple, first_state,
-    is_mid_stream, refuse, sighting,
+    Both, Destination, DropReason, ErrorKind, Flow, FlowRecord, FlowState, Outcome, Packet, PortId, Translator, Tuple,
+    first_state, is_mid_stream, refuse, sighting,
 };
 use crate::table::{Endpoint, FrontendKind, NodeId, Role, ServicePort, Target, TrafficPolicy};
 
@@ -53,7 +53,14 @@ impl Translator {
             (None, Destination::Owned(route)) => (route.port, address),
             (None, Destination::Outside(Some(port))) => (port, address),
             // D-023: no second choice. The endpoint's pod has gone, but its endpoint has not yet.
-            _ => return Outcome::Error(ErrorKind::HostUnreachable),
+            _ => {
+                let reply = Tuple::new(tuple.protocol, address, tuple.source());
+                let ports = Both { original: from, reply: from };
+                let service = Some(Arc::clone(target.service.id()));
+                let lost = Flow::new(tuple, reply, ports, service, first_state(packet), now);
+                self.remember_severed(FlowRecord::from(&lost));
+                return Outcome::Error(ErrorKind::HostUnreachable);
+            }
         };
         if relayed.is_some() && self.dials.is_full() {
             return Outcome::Drop(DropReason::RelayLimit);
