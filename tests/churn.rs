@@ -4,6 +4,8 @@
 //! data plane could know. `minisvc flows` tells the endpoint of each failed connection by the client's port.
 //! `MINISVC_CHURN_SECONDS` makes the test shorter or longer than 30 s.
 
+#![allow(clippy::print_stdout, reason = "what was measured is for whoever reads the log")]
+
 mod common;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -77,7 +79,7 @@ enum Excuse {
 fn excuse(failure: &Failure, endings: &[Ending]) -> Option<Excuse> {
     let rude = endings.iter().filter(|ending| ending.manner != Manner::Grace);
     let (syn, endpoint) = failure.flow?;
-    let ending = rude.filter(|ending| ending.address == endpoint).last()?;
+    let ending = rude.rev().find(|ending| ending.address == endpoint)?;
     let late = syn.duration_since(ending.gone);
     let until = failure.ended.duration_since(ending.gone);
     if late > LIMIT {

@@ -1,6 +1,8 @@
 //! exec, attach, cp, port-forward and logs, as real kubectl of every version speaks them (SPDY, WebSocket, and one in the
 //! other), and the channels that only other clients use.
 
+#![allow(clippy::print_stderr, reason = "a skipped test says so")]
+
 mod common;
 
 use std::fs::File;

@@ -54,6 +54,9 @@ const CONTROL_PLANE: u128 = 2;
 const HOST: u128 = 3;
 const PUBLISHER: u128 = 4;
 
+/// A node's addresses and the ranges of its pods, one of every family.
+pub(crate) type NodeAddresses = (Vec<IpAddr>, Vec<IpNet>);
+
 /// Which address means what, in one IP family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FamilyPlan {
@@ -196,7 +199,7 @@ impl AddressPlan {
     ///
     /// # Errors
     /// When a pod range has no room for so many.
-    pub(crate) fn nodes(&self, count: u8) -> Result<Vec<(Vec<IpAddr>, Vec<IpNet>)>, CliError> {
+    pub(crate) fn nodes(&self, count: u8) -> Result<Vec<NodeAddresses>, CliError> {
         let pods = self.each(|family| family.pod_subnets(count)).into_iter().collect::<Result<Vec<_>, _>>()?;
         let of_node = |index: u8| {
             let ranges = pods.iter().filter_map(|subnets| subnets.get(usize::from(index))).copied();

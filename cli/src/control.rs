@@ -144,24 +144,23 @@ pub(crate) trait Controlled: Send + Sync + 'static {
     fn end(&self);
 }
 
-/// Answers conversations until `shutdown`. Those that asked for the end stay open until the process is gone: that is how
+/// Opens the socket; what is returned answers conversations until `shutdown`. Those that asked for the end stay open until the process is gone: that is how
 /// the other side knows.
 ///
 /// # Errors
 /// When the socket cannot be made.
-pub(crate) async fn serve(
+pub(crate) fn serve(
     home: &LabHome,
     lab: Arc<dyn Controlled>,
     shutdown: CancellationToken,
-) -> Result<JoinSet<()>, CliError> {
+) -> Result<impl Future<Output = ()> + Send + use<>, CliError> {
     let path = home.control_socket();
     // Left over from a lab that was killed; a running one holds the lock of the state directory.
     let _ = std::fs::remove_file(&path);
     let listener = FdListener::bind(&path).context(|| format!("cannot listen at {}", path.display()))?;
     let (uid, gid) = home::behind_sudo();
     home::give_to(&path, uid, gid)?;
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
+    Ok(async move {
         let mut conversations = JoinSet::new();
         loop {
             let socket = tokio::select! {
@@ -186,8 +185,7 @@ pub(crate) async fn serve(
         }
         // What runs over them ends with the lab; the connections close when the process does.
         conversations.detach_all();
-    });
-    Ok(tasks)
+    })
 }
 
 /// The owner, as the host sees them, the user behind sudo, and root.

@@ -166,8 +166,7 @@ impl Lab {
         let environment = vec![("KUBECONFIG", home.kubeconfig_inside()), ("MINISVC_LAB", PathBuf::from(&config.name))];
         let asked = CancellationToken::new();
         let inside = Arc::new(Inside { workstation, nodes, netd: netd.clone(), mounts, environment, user, asked });
-        tasks
-            .spawn(join_all(control::serve(home, Arc::clone(&inside) as Arc<dyn Controlled>, shutdown.clone()).await?));
+        tasks.spawn(control::serve(home, Arc::clone(&inside) as Arc<dyn Controlled>, shutdown.clone())?);
         wait_for_nodes(config, component(&api, "cli")).await?;
         narrator.step(&format!("{} of {} nodes are ready for pods", config.nodes.len(), config.nodes.len()));
         home.write_record(&LabRecord::new(config, &server))?;
@@ -479,8 +478,4 @@ async fn wait_for_nodes(config: &LabConfig, client: Client) -> Result<(), CliErr
 fn is_ready(node: Option<&Node>) -> bool {
     let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_ref());
     conditions.is_some_and(|all| all.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"))
-}
-
-async fn join_all(mut tasks: JoinSet<()>) {
-    while tasks.join_next().await.is_some() {}
 }

@@ -3,6 +3,8 @@
 //! This file parses the command line and starts the command. `lab.rs` wires the parts of a lab together, and nothing
 //! else does.
 
+#![allow(clippy::print_stderr, reason = "the command line is what talks to its user")]
+
 mod adapters;
 mod addresses;
 mod api;

@@ -111,9 +111,8 @@ pub(crate) fn parse(origin: &str, text: &str) -> Result<Vec<Manifest>, CliError>
             for (field, value) in
                 [("apiVersion", manifest.api_version()), ("kind", manifest.kind()), ("metadata.name", manifest.name())]
             {
-                if value.is_empty()
-                    && !(field == "metadata.name" && !manifest.text("/metadata/generateName").is_empty())
-                {
+                let generated = field == "metadata.name" && !manifest.text("/metadata/generateName").is_empty();
+                if value.is_empty() && !generated {
                     return Err(CliError::usage(format!("an object in {origin} has no {field}")));
                 }
             }

@@ -109,7 +109,7 @@ impl Table {
         let new = self.cells(object);
         self.rows.extend(new.iter().cloned());
         self.fit();
-        let header = first.then(|| self.line(&self.header)).unwrap_or_default();
+        let header = if first { self.line(&self.header) } else { String::new() };
         // Only the widths of earlier rows matter from here on.
         self.rows.truncate(1);
         header + &new.iter().map(|row| self.line(row)).collect::<String>()

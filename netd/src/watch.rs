@@ -15,9 +15,9 @@ use crate::table::Inputs;
 
 /// A change to the records, from whichever kind it came.
 enum Change {
-    Service(Event<Service>),
-    Slice(Event<EndpointSlice>),
-    Node(Event<Node>),
+    Service(Box<Event<Service>>),
+    Slice(Box<Event<EndpointSlice>>),
+    Node(Box<Event<Node>>),
 }
 
 /// Follows Services, EndpointSlices and Nodes until `shutdown`. When the API goes away the last table stays (D-131),
@@ -45,7 +45,7 @@ pub(crate) async fn follow(client: Client, publisher: Arc<Publisher>, shutdown: 
     }
 }
 
-fn events<K>(api: Api<K>, wrap: fn(Event<K>) -> Change) -> BoxStream<'static, Change>
+fn events<K>(api: Api<K>, wrap: fn(Box<Event<K>>) -> Change) -> BoxStream<'static, Change>
 where
     K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
 {
@@ -54,7 +54,7 @@ where
         .default_backoff()
         .filter_map(move |event| async move {
             match event {
-                Ok(event) => Some(wrap(event)),
+                Ok(event) => Some(wrap(Box::new(event))),
                 Err(error) => {
                     tracing::debug!(%error, "a watch broke off and is resumed");
                     None
@@ -75,7 +75,7 @@ struct Relisting {
 
 fn apply(change: Change, inputs: &mut Inputs, relisting: &mut Relisting) {
     match change {
-        Change::Service(event) => match event {
+        Change::Service(event) => match *event {
             Event::Init => relisting.services.clear(),
             Event::InitApply(object) => relisting.services.push(ServiceRecord::of(&object)),
             Event::InitDone => {
@@ -89,7 +89,7 @@ fn apply(change: Change, inputs: &mut Inputs, relisting: &mut Relisting) {
                 inputs.services.remove(&key_of(&object.metadata));
             }
         },
-        Change::Slice(event) => match event {
+        Change::Slice(event) => match *event {
             Event::Init => relisting.slices.clear(),
             Event::InitApply(object) => relisting.slices.push((key_of(&object.metadata), SliceRecord::of(&object))),
             Event::InitDone => {
@@ -107,7 +107,7 @@ fn apply(change: Change, inputs: &mut Inputs, relisting: &mut Relisting) {
                 inputs.slices.remove(&key_of(&object.metadata));
             }
         },
-        Change::Node(event) => match event {
+        Change::Node(event) => match *event {
             Event::Init => relisting.nodes.clear(),
             Event::InitApply(object) => relisting.nodes.push(NodeRecord::of(&object)),
             Event::InitDone => {
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_relist_replaces_the_records_only_when_it_is_complete() {
         let (mut inputs, mut relisting) = (Inputs::default(), Relisting::default());
-        let mut feed = |event| apply(Change::Service(event), &mut inputs, &mut relisting);
+        let mut feed = |event| apply(Change::Service(Box::new(event)), &mut inputs, &mut relisting);
         feed(Event::Init);
         feed(Event::InitApply(service("a")));
         feed(Event::InitDone);
@@ -157,9 +157,9 @@ mod tests {
         feed(Event::Init);
         feed(Event::InitApply(service("b")));
         assert_eq!(names(&inputs), ["a", "b"], "nothing vanishes during the list");
-        apply(Change::Service(Event::InitDone), &mut inputs, &mut relisting);
+        apply(Change::Service(Box::new(Event::InitDone)), &mut inputs, &mut relisting);
         assert_eq!(names(&inputs), ["b"]);
-        apply(Change::Service(Event::Delete(service("b"))), &mut inputs, &mut relisting);
+        apply(Change::Service(Box::new(Event::Delete(service("b")))), &mut inputs, &mut relisting);
         assert!(names(&inputs).is_empty());
     }
 }

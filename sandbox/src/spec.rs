@@ -53,14 +53,7 @@ impl TunSpec {
 
     /// The same with several addresses, and a default route for each of their families.
     pub fn eth0_with(addresses: Vec<IpAddr>) -> Self {
-        Self {
-            name: "eth0".into(),
-            addresses,
-            mtu: 1500,
-            default_route: true,
-            routes: Vec::new(),
-            offload: false,
-        }
+        Self { name: "eth0".into(), addresses, mtu: 1500, default_route: true, routes: Vec::new(), offload: false }
     }
 }
 

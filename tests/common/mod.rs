@@ -1,6 +1,7 @@
 //! A real `minisvc up` for a test: in a folder of its own, with any free port, asking no name server outside.
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part of this, and none is a library")]
+#![allow(clippy::print_stderr, reason = "what a lab says belongs into the log of the test")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};

@@ -125,7 +125,8 @@ mod tests {
     #[test]
     fn on_update() {
         let (one, two) = (json!(["10.0.0.0/24"]), json!(["10.0.0.0/24", "fd00::/64"]));
-        let rows: [(&Value, Value, &[(&str, &str)]); 7] = [
+        type Row<'a> = (&'a Value, Value, &'a [(&'a str, &'a str)]);
+        let rows: [Row<'_>; 7] = [
             (&one, one.clone(), &[]),
             (&one, two.clone(), &[]),
             (&one, json!(["10.1.0.0/24"]), &[("spec.cidrs[0]", "field is immutable")]),

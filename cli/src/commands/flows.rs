@@ -73,7 +73,7 @@ mod tests {
             packets: (3, 2),
             bytes: (300, 200),
         };
-        let text = render(&[flow.clone()], false);
+        let text = render(std::slice::from_ref(&flow), false);
         assert!(text.starts_with("PROTOCOL   CLIENT           SERVICE            DESTINATION    ENDPOINT"), "{text}");
         assert!(
             text.contains("TCP        10.95.0.1:4000   default/web:http   10.96.0.9:80   10.244.0.2:8080"),

@@ -133,7 +133,7 @@ async fn after_start(
 pub(crate) async fn wait_until_ready(client: kube::Client, manifests: &[Manifest]) -> Result<(), CliError> {
     let deadline = tokio::time::Instant::now() + READY_WITHIN;
     for manifest in manifests.iter().filter(|manifest| ["Deployment", "Pod"].contains(&manifest.kind())) {
-        let (group, version) = manifest.api_version().rsplit_once('/').unwrap_or(("", manifest.api_version()));
+        let (group, version) = manifest.api_version().rsplit_once('/').unwrap_or_else(|| ("", manifest.api_version()));
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, manifest.kind()));
         let namespace = if manifest.namespace().is_empty() { "default" } else { manifest.namespace() };
         let api = kube::Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);

@@ -104,7 +104,7 @@ fn failure_policy(errors: &mut Errors, field: &str, spec: &Value) {
         let action = text(rule, "/action");
         errors.one_of(format!("{field}.action"), action, &["Count", "FailIndex", "FailJob", "Ignore"]);
         let conditions = list(rule, "/onPodConditions");
-        if has(rule, "/onExitCodes") == !conditions.is_empty() {
+        if has(rule, "/onExitCodes") != conditions.is_empty() {
             let why = "specifying one of OnExitCodes and OnPodConditions is required";
             errors.invalid(field.as_str(), rule.clone(), why);
         }
