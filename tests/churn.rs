@@ -32,6 +32,10 @@ const GOAL: SignedDuration = SignedDuration::from_millis(10);
 /// the processor in between.
 const SLACK: SignedDuration = SignedDuration::from_secs(1);
 
+/// A flow of the client's port that began this long before the client says is still the same connection: the two are
+/// timed in different processes. The port itself comes round again only after seconds.
+const SAME_CONNECTION: SignedDuration = SignedDuration::from_millis(500);
+
 /// How a pod is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {
@@ -187,7 +191,7 @@ impl FlowFinder {
                 let endpoint: SocketAddr = flow["endpoint"].as_str()?.parse().ok()?;
                 // The port may have been used before, or again since.
                 let same = flow["client"] == failure.client.to_string()
-                    && created >= failure.began - SignedDuration::from_millis(20)
+                    && created >= failure.began - SAME_CONNECTION
                     && created <= failure.ended;
                 same.then_some((created, endpoint.ip()))
             });

@@ -91,9 +91,21 @@ impl Nodes {
 pub(crate) fn flow_views(netd: &Netd, query: FlowQuery) -> Vec<FlowView> {
     let FlowQuery { clients, limit } = query;
     let flows = netd.flows(limit, move |flow| clients.is_empty() || clients.contains(&flow.original.source()));
-    let now = (jiff::Timestamp::now(), Instant::now());
+    let now = both_clocks();
     let current = flows.current.iter().map(|flow| flow_view(flow, format!("{:?}", flow.state), now));
     current.chain(flows.severed.iter().map(|flow| flow_view(flow, "Severed".to_owned(), now))).collect()
+}
+
+/// What both clocks say at one moment. Another thread may get the processor between two readings, and then the one would
+/// be told in terms of the other with an error of many milliseconds; so the pair that was read fastest is taken.
+fn both_clocks() -> (jiff::Timestamp, Instant) {
+    let read = |_| {
+        let before = Instant::now();
+        let time = jiff::Timestamp::now();
+        (before.elapsed(), (time, before))
+    };
+    let fastest = (0..8).map(read).min_by_key(|(took, _)| *took);
+    fastest.map_or_else(|| (jiff::Timestamp::now(), Instant::now()), |(_, pair)| pair)
 }
 
 fn flow_view(flow: &FlowRecord, state: String, (time, instant): (jiff::Timestamp, Instant)) -> FlowView {
