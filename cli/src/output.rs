@@ -26,7 +26,7 @@ pub(crate) fn print(text: &str) -> Result<(), CliError> {
 /// Writes a value as indented JSON.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub(crate) fn print_json(value: &Value) -> Result<(), CliError> {
     print(&format!("{value:#}\n"))
 }
@@ -34,7 +34,7 @@ pub(crate) fn print_json(value: &Value) -> Result<(), CliError> {
 /// Writes a value as YAML.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub(crate) fn print_yaml(value: &Value) -> Result<(), CliError> {
     let text = serde_saphyr::to_string(value).context(|| "cannot write YAML".to_owned())?;
     print(&text)

@@ -40,7 +40,7 @@ pub enum LaunchError {
         /// Why.
         source: io::Error,
     },
-    /// The helper ran, and the kernel refused something it needs. [`preflight`](crate::preflight) tells more.
+    /// The helper ran, and the kernel refused something it needs. [`preflight`](crate::preflight()) tells more.
     #[error("the sandbox helper cannot {step}")]
     Refused {
         /// What was tried, as it fits after "cannot".
