@@ -32,8 +32,8 @@ const GOAL: SignedDuration = SignedDuration::from_millis(10);
 /// the processor in between.
 const SLACK: SignedDuration = SignedDuration::from_secs(1);
 
-/// A flow of the client's port that began this long before the client says is still the same connection: the two are
-/// timed in different processes. The port itself comes round again only after seconds.
+/// A flow of the client's port that began this long before or after the client says is still the same connection: the
+/// two are timed in different processes by different clocks. The port itself comes round again only after seconds.
 const SAME_CONNECTION: SignedDuration = SignedDuration::from_millis(500);
 
 /// How a pod is ended.
@@ -192,7 +192,7 @@ impl FlowFinder {
                 // The port may have been used before, or again since.
                 let same = flow["client"] == failure.client.to_string()
                     && created >= failure.began - SAME_CONNECTION
-                    && created <= failure.ended;
+                    && created <= failure.ended + SAME_CONNECTION;
                 same.then_some((created, endpoint.ip()))
             });
         }
