@@ -148,10 +148,16 @@ impl Lab {
 
     /// Waits for an event with this reason and returns its message.
     pub(crate) async fn event(&self, name: &str, reason: &str) -> String {
+        self.event_saying(name, reason, "").await
+    }
+
+    /// An event of this reason whose message has this text; there may be others of the reason before it.
+    pub(crate) async fn event_saying(&self, name: &str, reason: &str, text: &str) -> String {
         let found = tokio::time::timeout(PATIENCE, async {
             loop {
                 let events = self.events(name).await;
-                if let Some((_, message)) = events.into_iter().find(|(got, _)| got == reason) {
+                let wanted = |(got, message): &(String, String)| got == reason && message.contains(text);
+                if let Some((_, message)) = events.into_iter().find(wanted) {
                     return message;
                 }
                 // Events have no order among objects, so they are simply looked at again.
@@ -160,7 +166,7 @@ impl Lab {
         });
         match found.await {
             Ok(message) => message,
-            Err(_) => panic!("no event {reason} for {name}: {}", self.describe(name).await),
+            Err(_) => panic!("no event {reason} {text:?} for {name}: {}", self.describe(name).await),
         }
     }
 

@@ -49,7 +49,7 @@ async fn test_the_range_of_a_node_can_run_out() {
     ready.retain(|pod| condition(pod, "Ready") != "True");
     let [waiting] = ready.as_slice() else { panic!("one pod waits") };
     let name = waiting.metadata.name.clone().expect("a name");
-    assert!(lab.event(&name, "FailedCreatePodSandBox").await.contains("no address is left"));
+    lab.event_saying(&name, "FailedCreatePodSandBox", "no address is left").await;
     let other = (0..6).map(|number| format!("p{number}")).find(|other| *other != name).expect("another pod");
     lab.delete(&other, 5).await;
     lab.ready(&name).await;
