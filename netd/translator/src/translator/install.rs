@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Direction, Flow, FlowRecord, Frontend, MAX_SEVERED, PortId, Protocol, ServiceTable, Translator};
+use super::{
+    Direction, Flow, FlowRecord, FlowState, Frontend, MAX_SEVERED, PortId, Protocol, ServiceTable, Translator,
+};
 use crate::packet::reset_for;
 
 impl Translator {
@@ -43,7 +45,11 @@ impl Translator {
         for slot in severed {
             let Some(flow) = self.flows.remove(slot) else { continue };
             self.counters.flows_severed += 1;
-            self.remember_severed(FlowRecord::from(&flow));
+            // What both sides had ended in order was not broken; a busy pod leaves so many of those that they would push
+            // out the ones somebody asks about.
+            if flow.state != FlowState::TimeWait {
+                self.remember_severed(FlowRecord::from(&flow));
+            }
             if flow.tuples.original.protocol == Protocol::Udp || flow.state.is_over() {
                 continue;
             }

@@ -122,7 +122,8 @@ impl Translator {
     }
 
     /// The latest flows that were ended because their client or endpoint has left the network (D-090), or could not begin
-    /// because the endpoint chosen for them had (D-023), the oldest first; at most 1024.
+    /// because the endpoint chosen for them had (D-023), the oldest first; at most 1024. Connections that both sides had
+    /// closed are not among them.
     pub fn severed(&self) -> impl Iterator<Item = &FlowRecord> {
         self.severed.iter()
     }

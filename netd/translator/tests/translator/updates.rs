@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use minisvc_translator::{FlowState, FrontendKind, Verdict};
 
 use crate::lab::{
-    A1, A2, ACK, B1, B2, Ep, Lab, RST, SYN, Svc, VIP, WORKSTATION, at, dns, draining, failing, on, ready, seen, tcp,
-    udp, unready, web,
+    A1, A2, ACK, B1, B2, Ep, FIN, Lab, RST, SYN, Svc, VIP, WORKSTATION, at, dns, draining, failing, on, ready, seen,
+    tcp, udp, unready, web,
 };
 
 /// Sends on an established connection both ways.
@@ -276,4 +276,29 @@ fn a_terminating_pod_still_opens_connections_and_is_reached_by_its_address() {
     assert_eq!(*lab.connect(on(A1, 40000), at(VIP)).dst.ip(), A2);
     lab.connect(on(WORKSTATION, 40000), on(A1, 8080));
     assert!(lab.flows().iter().all(|flow| flow.state == FlowState::Established));
+}
+
+/// A connection to the web Service that both sides close in order.
+fn closed_in_order(lab: &mut Lab, port: u16) {
+    let client = on(WORKSTATION, port);
+    let syn = lab.connect(client, at(VIP));
+    lab.send(&tcp(client, at(VIP), FIN | ACK));
+    lab.send(&syn.answer(FIN | ACK, b""));
+    lab.send(&tcp(client, at(VIP), ACK));
+}
+
+// D-090
+#[test]
+fn what_was_closed_in_order_is_not_remembered_as_broken() {
+    let mut lab = Lab::new(&[web(&[ready(A2)])]);
+    let refused = on(WORKSTATION, 40_000);
+    let syn = lab.send(&tcp(refused, at(VIP), SYN)).at(&lab, A2);
+    lab.send(&syn.answer(RST | ACK, b""));
+    // More than are remembered.
+    (20_000..21_100).for_each(|port| closed_in_order(&mut lab, port));
+    lab.hosts.remove(&A2);
+    lab.install();
+    assert_eq!(lab.counters().flows_severed, 1101);
+    let remembered: Vec<_> = lab.translator.severed().map(|flow| flow.original.source()).collect();
+    assert_eq!(remembered, [refused.into()]);
 }
