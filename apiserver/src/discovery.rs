@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Options;
 use crate::error::ApiError;
+use crate::extension::{Extension, ExtensionResource};
 use crate::negotiate;
 use crate::registry::{Registry, Resource, Subresource, group_version};
 use crate::render::json_value;
@@ -17,6 +18,20 @@ const MINOR: &str = "36";
 
 /// Verbs of every stored kind, in the order of the alphabet.
 const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+/// What there is to discover: the stored kinds, and what somebody else answers for.
+pub(crate) struct Offer<'a> {
+    pub(crate) registry: &'a Registry,
+    pub(crate) extension: Option<&'a Extension>,
+}
+
+impl Offer<'_> {
+    /// The resources of a group-version that somebody else answers for.
+    fn extension(&self, group: &str, version: &str) -> impl Iterator<Item = &ExtensionResource> {
+        let here = self.extension.filter(|extension| extension.group == group && extension.version == version);
+        here.into_iter().flat_map(|extension| &extension.resources)
+    }
+}
 
 /// `/version`.
 pub(crate) fn version() -> Response {
@@ -46,9 +61,9 @@ fn go_arch() -> &'static str {
 }
 
 /// `/api`.
-pub(crate) fn core_versions(registry: &Registry, headers: &HeaderMap, options: &Options) -> Response {
+pub(crate) fn core_versions(offer: &Offer<'_>, headers: &HeaderMap, options: &Options) -> Response {
     if let Some(version) = negotiate::discovery_version(headers) {
-        return aggregated(registry, version, |group| group.is_empty());
+        return aggregated(offer, version, |group| group.is_empty());
     }
     let address = options.advertise.to_string();
     json_value(
@@ -62,34 +77,35 @@ pub(crate) fn core_versions(registry: &Registry, headers: &HeaderMap, options: &
 }
 
 /// `/apis`.
-pub(crate) fn groups(registry: &Registry, headers: &HeaderMap) -> Response {
+pub(crate) fn groups(offer: &Offer<'_>, headers: &HeaderMap) -> Response {
     if let Some(version) = negotiate::discovery_version(headers) {
-        return aggregated(registry, version, |group| !group.is_empty());
+        return aggregated(offer, version, |group| !group.is_empty());
     }
-    let groups: Vec<Value> = named_groups(registry).iter().map(|group| group_object(registry, group)).collect();
+    let groups: Vec<Value> = named_groups(offer).iter().map(|group| group_object(offer, group)).collect();
     json_value(StatusCode::OK, &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
 }
 
 /// `/apis/G`.
-pub(crate) fn group(registry: &Registry, group: &str) -> Result<Response, ApiError> {
-    if !named_groups(registry).contains(&group) {
+pub(crate) fn group(offer: &Offer<'_>, group: &str) -> Result<Response, ApiError> {
+    if !named_groups(offer).contains(&group) {
         return Err(ApiError::UnknownPath);
     }
     let mut object = json!({"kind": "APIGroup", "apiVersion": "v1"});
-    if let (Some(fields), Value::Object(rest)) = (object.as_object_mut(), group_object(registry, group)) {
+    if let (Some(fields), Value::Object(rest)) = (object.as_object_mut(), group_object(offer, group)) {
         fields.extend(rest);
     }
     Ok(json_value(StatusCode::OK, &object))
 }
 
 /// `/api/v1`, `/apis/G/V`.
-pub(crate) fn resources(registry: &Registry, group: &str, version: &str) -> Result<Response, ApiError> {
+pub(crate) fn resources(offer: &Offer<'_>, group: &str, version: &str) -> Result<Response, ApiError> {
     let mut entries = Vec::new();
-    for resource in registry.iter().filter(|r| r.group == group && r.version == version) {
+    for resource in offer.registry.iter().filter(|r| r.group == group && r.version == version) {
         entries.push(legacy_entry(resource));
         entries.extend(resource.subresources.iter().map(|sub| legacy_subresource(resource, sub)));
     }
     entries.extend(reviews::ALL.iter().filter(|r| r.group == group && r.version == version).map(legacy_review));
+    entries.extend(offer.extension(group, version).map(legacy_extension));
     if entries.is_empty() {
         return Err(ApiError::UnknownPath);
     }
@@ -105,19 +121,21 @@ pub(crate) fn resources(registry: &Registry, group: &str, version: &str) -> Resu
 }
 
 /// All group-versions, the stored kinds' first.
-fn group_versions(registry: &Registry) -> Vec<(&'static str, &'static str)> {
-    let mut all = registry.group_versions();
-    for review in reviews::ALL {
-        if !all.contains(&(review.group, review.version)) {
-            all.push((review.group, review.version));
+fn group_versions(offer: &Offer<'_>) -> Vec<(&'static str, &'static str)> {
+    let mut all = offer.registry.group_versions();
+    let reviews = reviews::ALL.iter().map(|review| (review.group, review.version));
+    let extension = offer.extension.map(|extension| (extension.group, extension.version));
+    for version in reviews.chain(extension) {
+        if !all.contains(&version) {
+            all.push(version);
         }
     }
     all
 }
 
-fn named_groups(registry: &Registry) -> Vec<&'static str> {
+fn named_groups(offer: &Offer<'_>) -> Vec<&'static str> {
     let mut groups: Vec<&'static str> = Vec::new();
-    for (group, _) in group_versions(registry) {
+    for (group, _) in group_versions(offer) {
         if !group.is_empty() && !groups.contains(&group) {
             groups.push(group);
         }
@@ -125,8 +143,8 @@ fn named_groups(registry: &Registry) -> Vec<&'static str> {
     groups
 }
 
-fn group_object(registry: &Registry, group: &str) -> Value {
-    let versions: Vec<Value> = group_versions(registry)
+fn group_object(offer: &Offer<'_>, group: &str) -> Value {
+    let versions: Vec<Value> = group_versions(offer)
         .iter()
         .filter(|(g, _)| *g == group)
         .map(|(g, v)| json!({"groupVersion": group_version(g, v), "version": v}))
@@ -202,10 +220,24 @@ fn legacy_review(review: &Review) -> Value {
     })
 }
 
+fn legacy_extension(resource: &ExtensionResource) -> Value {
+    let mut entry = json!({
+        "name": resource.plural,
+        "singularName": resource.singular,
+        "namespaced": resource.namespaced,
+        "kind": resource.kind,
+        "verbs": resource.verbs,
+    });
+    if !resource.short_names.is_empty() {
+        entry["shortNames"] = json!(resource.short_names);
+    }
+    entry
+}
+
 /// An `APIGroupDiscoveryList` of the groups that `wanted` accepts.
-fn aggregated(registry: &Registry, version: &str, wanted: impl Fn(&str) -> bool) -> Response {
+fn aggregated(offer: &Offer<'_>, version: &str, wanted: impl Fn(&str) -> bool) -> Response {
     let mut items: Vec<Value> = Vec::new();
-    let all = group_versions(registry);
+    let all = group_versions(offer);
     let mut seen: Vec<&str> = Vec::new();
     for (group, _) in &all {
         if !wanted(group) || seen.contains(group) {
@@ -215,7 +247,7 @@ fn aggregated(registry: &Registry, version: &str, wanted: impl Fn(&str) -> bool)
         let versions: Vec<Value> = all
             .iter()
             .filter(|(g, _)| g == group)
-            .map(|(g, v)| json!({"version": v, "resources": aggregated_resources(registry, g, v), "freshness": "Current"}))
+            .map(|(g, v)| json!({"version": v, "resources": aggregated_resources(offer, g, v), "freshness": "Current"}))
             .collect();
         let metadata = if group.is_empty() { json!({}) } else { json!({"name": group}) };
         items.push(json!({"metadata": metadata, "versions": versions}));
@@ -235,8 +267,9 @@ fn aggregated(registry: &Registry, version: &str, wanted: impl Fn(&str) -> bool)
     response
 }
 
-fn aggregated_resources(registry: &Registry, group: &str, version: &str) -> Vec<Value> {
-    let stored = registry.iter().filter(|r| r.group == group && r.version == version).map(|r| aggregated_entry(r));
+fn aggregated_resources(offer: &Offer<'_>, group: &str, version: &str) -> Vec<Value> {
+    let stored =
+        offer.registry.iter().filter(|r| r.group == group && r.version == version).map(|r| aggregated_entry(r));
     let reviews = reviews::ALL.iter().filter(|r| r.group == group && r.version == version).map(|review| {
         json!({
             "resource": review.plural,
@@ -246,7 +279,17 @@ fn aggregated_resources(registry: &Registry, group: &str, version: &str) -> Vec<
             "verbs": ["create"],
         })
     });
-    stored.chain(reviews).collect()
+    let extension = offer.extension(group, version).map(|resource| {
+        json!({
+            "resource": resource.plural,
+            "responseKind": response_kind(group, version, resource.kind),
+            "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
+            "singularResource": resource.singular,
+            "shortNames": resource.short_names,
+            "verbs": resource.verbs,
+        })
+    });
+    stored.chain(reviews).chain(extension).collect()
 }
 
 fn aggregated_entry(resource: &Resource) -> Value {

@@ -9,6 +9,7 @@ mod body;
 mod bootstrap;
 mod discovery;
 pub mod error;
+mod extension;
 mod field_error;
 mod handlers;
 mod health;
@@ -52,6 +53,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::attributes::Attributes;
 pub use crate::error::ApiError;
+pub use crate::extension::{Extension, ExtensionResource};
 pub use crate::identity::{AUTHENTICATED, Identity, MASTERS};
 pub use crate::node_service::{
     ByteStream, Framing, LogRequest, LogStream, NodeService, OutputStream, StreamKind, StreamRequest, StreamSession,
@@ -191,6 +193,11 @@ impl ApiServer {
     /// Says who runs the pods: from now on logs can be asked for.
     pub fn set_node_service(&self, service: Arc<dyn NodeService>) {
         self.server.set_node_service(service);
+    }
+
+    /// Says who answers for resources that are not stored here: from now on they are served and listed.
+    pub fn set_extension(&self, extension: Extension) {
+        self.server.set_extension(extension);
     }
 
     /// Ends watches, withdraws its address from the Service `kubernetes` (S-173), waits for queued writes and releases the

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::{ApiError, OtherCause};
+use crate::extension::Extension;
 use crate::node_service::NodeService;
 use crate::paging::Snapshots;
 use crate::registry::{Claim, PoolConfig, Pools, Registry, Resource};
@@ -32,6 +33,7 @@ pub(crate) struct Server {
     /// For lists that are read in pages.
     pub(crate) snapshots: Snapshots,
     node_service: RwLock<Option<Arc<dyn NodeService>>>,
+    extension: RwLock<Option<Arc<Extension>>>,
 }
 
 impl Server {
@@ -48,6 +50,7 @@ impl Server {
             upgraded: TaskTracker::new(),
             snapshots: Snapshots::default(),
             node_service: RwLock::new(None),
+            extension: RwLock::new(None),
         }
     }
 
@@ -57,6 +60,14 @@ impl Server {
 
     pub(crate) fn node_service(&self) -> Option<Arc<dyn NodeService>> {
         self.node_service.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_extension(&self, extension: Extension) {
+        *self.extension.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(extension));
+    }
+
+    pub(crate) fn extension(&self) -> Option<Arc<Extension>> {
+        self.extension.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where an object of a kind is kept.

@@ -37,6 +37,23 @@ pub(super) fn authorize_review(identity: &Identity, path: &ResourcePath) -> Resu
     authorize(identity, &attributes, Target::default())
 }
 
+/// What another part of the lab answers for.
+pub(super) fn authorize_extension(
+    identity: &Identity,
+    path: &ResourcePath,
+    verb: Option<Verb>,
+) -> Result<(), ApiError> {
+    let attributes = Attributes::Resource {
+        verb: verb.unwrap_or(Verb::Other),
+        group: path.group.clone(),
+        resource: path.resource.clone(),
+        subresource: path.subresource.clone().unwrap_or_default(),
+        namespace: path.namespace.clone().unwrap_or_default(),
+        name: path.name.clone().unwrap_or_default(),
+    };
+    authorize(identity, &attributes, Target::default())
+}
+
 /// The one question; reviews ask it too.
 pub(crate) fn allowed(identity: &Identity, attributes: &Attributes) -> bool {
     serve::authorize(identity, attributes)

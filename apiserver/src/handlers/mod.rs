@@ -70,8 +70,12 @@ async fn respond(server: Arc<Server>, request: Request<Body>) -> Result<Response
         return reviews::handle(review, &identity, &parts, body).await;
     }
     let query = Query::parse(parts.uri.query());
-    let resource = server.registry.find(&path.group, &path.version, &path.resource).ok_or(ApiError::UnknownPath)?;
     let verb = Verb::of(&parts.method, &path, &query);
+    if let Some(extension) = server.extension().filter(|extension| extension.serves(&path)) {
+        access::authorize_extension(&identity, &path, verb)?;
+        return Ok(extension.answer(parts, body).await);
+    }
+    let resource = server.registry.find(&path.group, &path.version, &path.resource).ok_or(ApiError::UnknownPath)?;
     let call = Call::new(&server, resource, &path, query, &parts, identity, verb)?;
     let deprecated = call.resource.deprecated;
     let mut response = call.dispatch(body).await;
@@ -83,12 +87,13 @@ async fn respond(server: Arc<Server>, request: Request<Body>) -> Result<Response
 
 fn outside_of_resources(server: &Server, parts: &Parts, route: &Route) -> Result<Response, ApiError> {
     read_only(parts)?;
-    let registry = server.registry;
+    let extension = server.extension();
+    let offer = discovery::Offer { registry: server.registry, extension: extension.as_deref() };
     match route {
-        Route::CoreVersions => Ok(discovery::core_versions(registry, &parts.headers, &server.options)),
-        Route::Groups => Ok(discovery::groups(registry, &parts.headers)),
-        Route::Group(group) => discovery::group(registry, group),
-        Route::GroupVersion(group, version) => discovery::resources(registry, group, version),
+        Route::CoreVersions => Ok(discovery::core_versions(&offer, &parts.headers, &server.options)),
+        Route::Groups => Ok(discovery::groups(&offer, &parts.headers)),
+        Route::Group(group) => discovery::group(&offer, group),
+        Route::GroupVersion(group, version) => discovery::resources(&offer, group, version),
         Route::OpenApi(document) => openapi::answer(&server.openapi, document),
         Route::Health(_) | Route::Version | Route::Resource(_) | Route::Unknown => Err(ApiError::UnknownPath),
     }
