@@ -16,6 +16,7 @@ mod health;
 mod identity;
 mod in_memory;
 mod meta;
+mod metrics;
 mod negotiate;
 mod node_service;
 mod openapi;
@@ -55,6 +56,7 @@ pub use crate::attributes::Attributes;
 pub use crate::error::ApiError;
 pub use crate::extension::{Extension, ExtensionResource};
 pub use crate::identity::{AUTHENTICATED, Identity, MASTERS};
+pub use crate::metrics::MetricsSource;
 pub use crate::node_service::{
     ByteStream, Framing, LogRequest, LogStream, NodeService, OutputStream, StreamKind, StreamRequest, StreamSession,
     Streams,
@@ -188,6 +190,11 @@ impl ApiServer {
         let store = self.server.store.clone();
         let find = move |namespace: &str, name: &str| server::service_account_uid(&store, namespace, name);
         Authenticator::new(Arc::clone(self.server.ca.tokens()), Arc::new(find))
+    }
+
+    /// Adds the figures of another part of the lab to `/metrics`.
+    pub fn add_metrics_source(&self, source: Arc<MetricsSource>) {
+        self.server.metrics.add_source(source);
     }
 
     /// Says who runs the pods: from now on logs can be asked for.

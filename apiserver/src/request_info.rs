@@ -26,6 +26,8 @@ pub(crate) enum Route {
     GroupVersion(String, String),
     /// `/openapi/v3` and documents below it (without that prefix, no leading slash).
     OpenApi(String),
+    /// `/metrics`.
+    Metrics,
     /// Anything below a group-version.
     Resource(ResourcePath),
     /// None of these.
@@ -47,11 +49,18 @@ pub(crate) struct ResourcePath {
     pub(crate) rest: Vec<String>,
     /// The legacy `/watch/` prefix was there.
     pub(crate) watch_prefix: bool,
+    /// What follows `/proxy`, as it was sent: it is somebody else's path.
+    pub(crate) proxied: Option<String>,
 }
 
 impl Route {
     /// Reads a path; a trailing slash means nothing.
     pub(crate) fn parse(path: &str) -> Self {
+        proxied(path).unwrap_or_else(|| Self::of(path))
+    }
+
+    /// Reads a path that is meant for this server up to its end.
+    fn of(path: &str) -> Self {
         let trimmed = path.trim_matches('/');
         if trimmed.is_empty() {
             return Self::Unknown;
@@ -67,6 +76,7 @@ impl Route {
         match words.as_slice() {
             ["healthz" | "livez" | "readyz", ..] => Self::Health(segments[0].clone()),
             ["version"] => Self::Version,
+            ["metrics"] => Self::Metrics,
             ["api"] => Self::CoreVersions,
             ["apis"] => Self::Groups,
             ["apis", group] => Self::Group((*group).to_owned()),
@@ -78,6 +88,21 @@ impl Route {
             _ => Self::Unknown,
         }
     }
+}
+
+/// Reads a path of a proxy subresource; what follows it is not looked at.
+fn proxied(path: &str) -> Option<Route> {
+    // No path has it further behind than namespace, name and subresource may be called that.
+    let ends = path.match_indices("/proxy").map(|(at, word)| at + word.len()).take(4);
+    ends.filter(|end| matches!(path.as_bytes().get(*end), None | Some(b'/'))).find_map(|end| {
+        match Route::of(&path[..end]) {
+            Route::Resource(mut found) if found.subresource.as_deref() == Some("proxy") => {
+                found.proxied = Some(path[end..].to_owned());
+                Some(Route::Resource(found))
+            }
+            _ => None,
+        }
+    })
 }
 
 fn resource_path(group: &str, version: &str, below: &[&str]) -> Route {
@@ -102,6 +127,7 @@ fn resource_path(group: &str, version: &str, below: &[&str]) -> Route {
         subresource: words.next(),
         rest: words.collect(),
         watch_prefix,
+        proxied: None,
     })
 }
 
@@ -171,6 +197,8 @@ impl Verb {
             Method::PUT => Some(Self::Update),
             Method::PATCH => Some(Self::Patch),
             Method::DELETE => Some(if named { Self::Delete } else { Self::DeleteCollection }),
+            // Whatever the target makes of it.
+            _ if path.proxied.is_some() => Some(Self::Other),
             _ => None,
         }
     }
@@ -414,6 +442,27 @@ mod tests {
         for sub in ["status", "finalize"] {
             let namespace = resource(&format!("/api/v1/namespaces/blue/{sub}"));
             assert_eq!((namespace.namespace, namespace.subresource.as_deref()), (None, Some(sub)));
+        }
+    }
+
+    //
+    #[test]
+    fn what_follows_a_proxy_is_kept_as_it_was_sent() {
+        for (path, name, rest) in [
+            ("/api/v1/namespaces/default/services/web:80/proxy", "web:80", ""),
+            ("/api/v1/namespaces/default/services/http%3Aweb%3A80/proxy/", "http:web:80", "/"),
+            ("/api/v1/namespaces/proxy/pods/proxy/proxy/a%2Fb//c/proxy/", "proxy", "/a%2Fb//c/proxy/"),
+            ("/api/v1/nodes/node-1:80/proxy/%ff", "node-1:80", "/%ff"),
+        ] {
+            let found = resource(path);
+            assert_eq!((found.name.as_deref(), found.proxied.as_deref()), (Some(name), Some(rest)), "{path}");
+            assert_eq!((found.subresource.as_deref(), found.rest.len()), (Some("proxy"), 0), "{path}");
+            let verbs = [Method::POST, Method::OPTIONS].map(|method| Verb::of(&method, &found, &Query::default()));
+            assert_eq!(verbs, [Some(Verb::Create), Some(Verb::Other)]);
+        }
+        for path in ["/api/v1/namespaces/proxy/pods", "/api/v1/pods/a/proxyx", "/api/v1/namespaces/default/pods/proxy"]
+        {
+            assert_eq!(resource(path).proxied, None, "{path}");
         }
     }
 

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::{ApiError, OtherCause};
 use crate::extension::Extension;
+use crate::metrics::Metrics;
 use crate::node_service::NodeService;
 use crate::paging::Snapshots;
 use crate::registry::{Claim, PoolConfig, Pools, Registry, Resource};
@@ -32,6 +33,8 @@ pub(crate) struct Server {
     pub(crate) upgraded: TaskTracker,
     /// For lists that are read in pages.
     pub(crate) snapshots: Snapshots,
+    /// What is told at `/metrics`.
+    pub(crate) metrics: Metrics,
     node_service: RwLock<Option<Arc<dyn NodeService>>>,
     extension: RwLock<Option<Arc<Extension>>>,
 }
@@ -49,6 +52,7 @@ impl Server {
             ca,
             upgraded: TaskTracker::new(),
             snapshots: Snapshots::default(),
+            metrics: Metrics::default(),
             node_service: RwLock::new(None),
             extension: RwLock::new(None),
         }

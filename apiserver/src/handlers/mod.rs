@@ -26,6 +26,7 @@ use jiff::Timestamp;
 use crate::attributes::Attributes;
 use crate::error::{ApiError, Target};
 use crate::identity::Identity;
+use crate::metrics::Asked;
 use crate::negotiate::Form;
 use crate::registry::{Resource, Subresource};
 use crate::render::{self, IncludeObject, Renderer};
@@ -40,19 +41,21 @@ const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 pub(crate) async fn handle(server: Arc<Server>, request: Request<Body>) -> Response {
     // A bug in one handler is that request's misfortune, not that of the controller which shares the task. Nothing that
     // a handler holds outlives it half changed: all lasting change is made by the store's own thread.
-    let outcome = AssertUnwindSafe(respond(server, request)).catch_unwind().await;
+    let (parts, body) = request.into_parts();
+    let asked = Asked::of(server.registry, &parts);
+    let outcome = AssertUnwindSafe(respond(Arc::clone(&server), parts, body)).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| Err(ApiError::internal("the request could not be handled, see the log")));
     let mut response = outcome.unwrap_or_else(IntoResponse::into_response);
     // Names the request in whatever the client writes down.
     if let Ok(id) = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()) {
         response.headers_mut().insert(AUDIT_ID, id);
     }
+    server.metrics.answered(asked, response.status());
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
     response
 }
 
-async fn respond(server: Arc<Server>, request: Request<Body>) -> Result<Response, ApiError> {
-    let (parts, body) = request.into_parts();
+async fn respond(server: Arc<Server>, parts: Parts, body: Body) -> Result<Response, ApiError> {
     let route = Route::parse(parts.uri.path());
     match &route {
         Route::Health(check) => return Ok(health::check(&server, check, &Query::parse(parts.uri.query()))),
@@ -94,6 +97,7 @@ fn outside_of_resources(server: &Server, parts: &Parts, route: &Route) -> Result
         Route::Groups => Ok(discovery::groups(&offer, &parts.headers)),
         Route::Group(group) => discovery::group(&offer, group),
         Route::GroupVersion(group, version) => discovery::resources(&offer, group, version),
+        Route::Metrics => server.metrics.answer(&server.store),
         Route::OpenApi(document) => openapi::answer(&server.openapi, document),
         Route::Health(_) | Route::Version | Route::Resource(_) | Route::Unknown => Err(ApiError::UnknownPath),
     }

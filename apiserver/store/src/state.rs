@@ -127,6 +127,21 @@ impl State {
             .collect()
     }
 
+    /// The names of the resources that were ever asked about, with how many watches each has.
+    pub(crate) fn watchers(&self) -> Vec<(Arc<str>, usize)> {
+        self.shelves.iter().map(|(resource, shelf)| (Arc::clone(resource), shelf.wake_tx.receiver_count())).collect()
+    }
+
+    /// Every transaction takes one revision.
+    pub(crate) fn commits(&self) -> u64 {
+        self.revision.0 - self.opened_at.0
+    }
+
+    pub(crate) fn changed_at(&self, resources: &[&str]) -> Revision {
+        let shelves = resources.iter().filter_map(|resource| self.shelves.get(*resource));
+        shelves.map(|shelf| shelf.ring.newest()).max().unwrap_or(self.opened_at)
+    }
+
     pub(crate) fn ring(&self, resource: &str) -> Option<&Ring> {
         self.shelves.get(resource).map(|shelf| &shelf.ring)
     }
@@ -203,6 +218,11 @@ impl Ring {
             self.first += 1;
             self.forgotten = gone.record.revision;
         }
+    }
+
+    /// The revision of the newest event; without one, that from which on none can be missing.
+    fn newest(&self) -> Revision {
+        self.events.back().map_or(self.forgotten, |event| event.record.revision)
     }
 
     fn position_after(&self, from: Revision) -> u64 {

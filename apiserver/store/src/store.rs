@@ -176,6 +176,24 @@ impl Store {
         self.shared.read().counts()
     }
 
+    /// How many watches each resource has, sorted by resource.
+    #[must_use]
+    pub fn watchers(&self) -> Vec<(Arc<str>, usize)> {
+        self.shared.read().watchers()
+    }
+
+    /// How many transactions were done since the store was opened.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.shared.read().commits()
+    }
+
+    /// The newest revision at which something of these resources changed: as long as it stays the same, so do they.
+    #[must_use]
+    pub fn changed_at(&self, resources: &[&str]) -> Revision {
+        self.shared.read().changed_at(resources)
+    }
+
     /// Does all of `txn` or nothing, and returns its revision once that is durable and visible to readers.
     ///
     /// Dropping the future does not undo a transaction that is already queued.

@@ -61,6 +61,7 @@ conformance! {
     deleting_what_is_not_there_is_a_conflict
     a_transaction_without_steps_checks_and_changes_nothing
     lists_are_sorted_and_limited_to_a_namespace
+    what_a_resource_is_worth_is_told_without_reading_it
     a_watch_continues_a_list_without_gap
     a_watch_sees_one_resource_in_all_namespaces
     a_deletion_carries_the_last_state_and_its_own_revision
@@ -470,4 +471,21 @@ async fn many_writers_each_get_their_own_revision(fixture: impl Fixture) {
     revisions.sort();
     revisions.dedup();
     assert_eq!((revisions.len(), store.list("pods", None).0.len()), (64, 64));
+}
+
+async fn what_a_resource_is_worth_is_told_without_reading_it(fixture: impl Fixture) {
+    let store = fixture.open();
+    let before = store.changed_at(&["pods", "nodes"]);
+    assert_eq!((before, store.commits()), (store.revision(), 0));
+    let first = create(&store, &pod("a"), "a").await.unwrap();
+    assert_eq!((store.changed_at(&["pods"]), store.changed_at(&["nodes", "pods"])), (first, first));
+    create(&store, &key("leases", "default", "l"), "l").await.unwrap();
+    assert_eq!((store.changed_at(&["pods"]), store.commits()), (first, 2));
+    let watch = store.watch("pods", first).unwrap();
+    let watchers = || store.watchers().into_iter().find(|(resource, _)| &**resource == "pods").unwrap().1;
+    assert_eq!(watchers(), 1);
+    drop(watch);
+    assert_eq!(watchers(), 0);
+    let gone = store.commit(txn(vec![], vec![delete(&pod("a"), "a")])).await.unwrap();
+    assert_eq!(store.changed_at(&["pods"]), gone);
 }
