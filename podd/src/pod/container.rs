@@ -62,8 +62,14 @@ pub(crate) enum Run {
         /// When the process was started.
         since: Now,
     },
-    /// The process runs. Next: `Down`.
+    /// The process runs. Next: `Leaving`, `Down`.
     Up {
+        /// When the process was started.
+        since: Now,
+    },
+    /// The process is gone and its last output is still being read: it has no readiness any more, and its end is told
+    /// when its log is complete. Next: `Down`.
+    Leaving {
         /// When the process was started.
         since: Now,
     },
@@ -164,12 +170,17 @@ impl Container {
 
     /// Whether a process exists or may come to exist.
     pub(crate) fn busy(&self) -> bool {
-        matches!(self.run, Run::Starting | Run::Hooked { .. } | Run::Up { .. })
+        matches!(self.run, Run::Starting | Run::Hooked { .. } | Run::Up { .. } | Run::Leaving { .. })
     }
 
     /// Whether the process exists.
     pub(crate) fn alive(&self) -> bool {
         matches!(self.run, Run::Hooked { .. } | Run::Up { .. })
+    }
+
+    /// Whether there is a process whose end has not been told yet.
+    pub(crate) fn ran(&self) -> bool {
+        self.alive() || matches!(self.run, Run::Leaving { .. })
     }
 
     /// `started` of the API: running, postStart done, startup probe passed.
@@ -198,7 +209,7 @@ impl Container {
             Run::Idle => true,
             Run::Refused { retry, .. } => retry <= now,
             Run::Down { restart } => restart.is_some_and(|at| at <= now),
-            Run::Starting | Run::Hooked { .. } | Run::Up { .. } => false,
+            Run::Starting | Run::Hooked { .. } | Run::Up { .. } | Run::Leaving { .. } => false,
         }
     }
 
@@ -319,10 +330,17 @@ impl Container {
         self.finish(end, now, limits)
     }
 
-    /// The process ended: decides whether and when the container comes back, and says how long it has to wait.
+    /// The process is gone, its output not yet.
+    pub(crate) fn leave(&mut self) {
+        if let Run::Hooked { since } | Run::Up { since } = self.run {
+            self.run = Run::Leaving { since };
+        }
+    }
+
+    /// The process ended and its output is read: decides whether and when the container comes back, and says how long it has to wait.
     pub(crate) fn finish(&mut self, mut end: End, now: Now, limits: Limits) -> Duration {
         let since = match self.run {
-            Run::Hooked { since } | Run::Up { since } => Some(since),
+            Run::Hooked { since } | Run::Up { since } | Run::Leaving { since } => Some(since),
             Run::Idle | Run::Refused { .. } | Run::Starting | Run::Down { .. } => None,
         };
         end.started = end.started.or_else(|| since.map(|since| since.wall));

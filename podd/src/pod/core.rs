@@ -163,6 +163,7 @@ impl PodState {
             Event::SandboxGone => self.sandbox_gone(now),
             Event::Started(instance) => self.started(instance, now, &mut out),
             Event::StartFailed(instance, failure) => self.start_failed(instance, failure, now, &mut out),
+            Event::Leaving(instance) => self.leaving(instance),
             Event::Exited(instance, exit) => self.exited(instance, exit, now, &mut out),
             Event::HookReturned(instance, hook, result) => self.hook_returned(instance, hook, result, now, &mut out),
             Event::Probed(instance, kind, result) => self.probed(instance, kind, result, now, &mut out),
@@ -432,8 +433,14 @@ impl PodState {
         }
     }
 
+    fn leaving(&mut self, instance: Instance) {
+        if self.is_latest(instance) {
+            self.containers[instance.container].leave();
+        }
+    }
+
     fn exited(&mut self, instance: Instance, exit: Exit, now: Now, out: &mut Vec<Action>) {
-        if !self.is_latest(instance) || !self.containers[instance.container].alive() {
+        if !self.is_latest(instance) || !self.containers[instance.container].ran() {
             return;
         }
         let (code, signal) = match exit {

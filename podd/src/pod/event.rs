@@ -50,7 +50,9 @@ pub(crate) enum Event {
     Started(Instance),
     /// It does not.
     StartFailed(Instance, StartFailure),
-    /// The process ended.
+    /// The process is gone, but not all of its output has been read: `Exited` follows.
+    Leaving(Instance),
+    /// The process ended, and its log is complete.
     Exited(Instance, Exit),
     /// A hook returned; the error is for the user.
     HookReturned(Instance, Hook, Result<(), String>),

@@ -5,6 +5,7 @@ pub(crate) mod backoff;
 pub(crate) mod container;
 pub(crate) mod core;
 pub(crate) mod event;
+mod host_ports;
 pub(crate) mod plan;
 pub(crate) mod publish;
 pub(crate) mod sandbox;

@@ -13,6 +13,7 @@ use kube::Api;
 use kube::api::PostParams;
 use minisvc_sandbox::{Namespace, NamespaceSpec, TunSpec};
 
+use super::host_ports::{self, Loopback};
 use super::plan::seconds;
 use crate::files::names::Names;
 use crate::files::{hosts, names, resolv};
@@ -58,6 +59,7 @@ impl TokenCache {
 struct OwnNetwork {
     link: LinkId,
     addresses: Vec<IpAddr>,
+    _loopback: Loopback,
 }
 
 /// What failed: event reason and message.
@@ -80,8 +82,8 @@ pub(crate) async fn make(shared: &Shared, node: &Arc<Node>, pod: &Pod) -> Result
     let (namespace, addresses, own) = if host_network {
         (node.namespace.clone(), node.config.addresses.clone(), None)
     } else {
-        let (namespace, addresses, link) = make_network(shared, node, pod, &names).await.map_err(sandbox_failed)?;
-        (namespace, addresses.clone(), Some(OwnNetwork { link, addresses }))
+        let (namespace, own) = make_network(shared, node, pod, &names).await.map_err(sandbox_failed)?;
+        (namespace, own.addresses.clone(), Some(own))
     };
     Ok(PodSandbox { namespace, addresses, names, files, roots, tokens, own })
 }
@@ -205,7 +207,7 @@ async fn make_network(
     node: &Arc<Node>,
     pod: &Pod,
     names: &Names,
-) -> Result<(Namespace, Vec<IpAddr>, LinkId), String> {
+) -> Result<(Namespace, OwnNetwork), String> {
     let lease = Lease::take(node)?;
     let name = pod.metadata.name.clone().unwrap_or_default();
     let ipv6 = lease.addresses.iter().any(IpAddr::is_ipv6);
@@ -218,15 +220,24 @@ async fn make_network(
     };
     let device = namespace.open_tun(tun).await.map_err(|error| chain(&error))?;
     let pod_namespace = pod.metadata.namespace.clone().unwrap_or_default();
+    let created = pod.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second());
+    let host_ports = host_ports::host_ports(pod);
     let link = Link {
         name: format!("pod {pod_namespace}/{name}"),
         device,
         offload: shared.config.offload,
         addresses: lease.addresses.clone(),
-        owner: Owner::Pod { namespace: pod_namespace, name, node: node.config.name.clone() },
+        owner: Owner::Pod {
+            namespace: pod_namespace,
+            name,
+            node: node.config.name.clone(),
+            created,
+            host_ports: host_ports.clone(),
+        },
     };
     let link = shared.network.attach(link).await.map_err(|error| error.to_string())?;
-    Ok((namespace, lease.keep(), link))
+    let loopback = host_ports::serve(node, &host_ports, &lease.addresses, &shared.config.node_ports).await;
+    Ok((namespace, OwnNetwork { link, addresses: lease.keep(), _loopback: loopback }))
 }
 
 /// Addresses that go back to their pools unless they are kept.

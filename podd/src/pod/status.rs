@@ -188,7 +188,7 @@ fn current_state(state: &PodState, container: &Container, id: Option<String>) ->
     let init_pending = !state.initialized && state.containers.iter().any(|c| c.plan.role != Role::Main);
     let fresh = if init_pending { "PodInitializing" } else { "ContainerCreating" };
     match (&container.run, &container.end) {
-        (Run::Up { since }, _) => ContainerState {
+        (Run::Up { since } | Run::Leaving { since }, _) => ContainerState {
             running: Some(ContainerStateRunning { started_at: Some(Time(since.wall)) }),
             ..ContainerState::default()
         },

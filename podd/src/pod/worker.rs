@@ -30,6 +30,8 @@ use crate::shared::{ContainerView, Node, PodHandle, Running, Shared, reference};
 
 /// How long the last words of a container are waited for after its end.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// They are mostly there at once; when they take longer than this, the container's readiness does not wait for them.
+const QUICK_WORDS: Duration = Duration::from_millis(1);
 /// A postStart hook that takes longer has failed; Kubernetes has no limit of its own here.
 const POST_START_LIMIT: Duration = Duration::from_secs(600);
 /// Pause after the API did not take a status.
@@ -46,6 +48,8 @@ pub(crate) struct Desired {
 /// What a job of the worker ended with.
 enum Done {
     Happened(Event),
+    /// The process is gone; its output is still being read.
+    Leaving(Instance, Exit, AbortOnDropHandle<()>),
     SandboxMade(Result<PodSandbox, sandbox::Failure>),
     Started(Instance, Result<Started, StartFailure>),
     Published(Box<PodStatus>, Outcome),
@@ -205,6 +209,7 @@ impl Worker {
     fn done(&mut self, done: Done) {
         match done {
             Done::Happened(event) => self.happened(event),
+            Done::Leaving(instance, exit, pump) => self.leaving(instance, exit, pump),
             Done::SandboxMade(Ok(sandbox)) => self.sandbox_made(sandbox),
             Done::SandboxMade(Err((reason, message))) => self.step(Event::SandboxFailed(reason, message)),
             Done::Started(instance, result) => self.start_returned(instance, result),
@@ -295,10 +300,22 @@ impl Worker {
                 ExitStatus::Code(code) => Exit::Code(code),
                 ExitStatus::Signal(signal) => Exit::Signal(signal),
             };
-            // So that the log is complete when the API says that the container has ended.
+            let mut pump = pump;
+            match timeout(QUICK_WORDS, &mut pump).await {
+                Ok(_) => Done::Happened(Event::Exited(instance, exit)),
+                Err(_) => Done::Leaving(instance, exit, pump),
+            }
+        });
+    }
+
+    /// The process is gone and something still holds its output: no new connection may go there any more (P-030), and the
+    /// log is to be complete when the API says that the container has ended.
+    fn leaving(&mut self, instance: Instance, exit: Exit, pump: AbortOnDropHandle<()>) {
+        self.spawn(async move {
             let _ = timeout(LAST_WORDS, pump).await;
             Done::Happened(Event::Exited(instance, exit))
         });
+        self.step(Event::Leaving(instance));
     }
 
     /// Tells the state machine and does what it says.

@@ -576,6 +576,39 @@ fn a_sandbox_that_cannot_be_made_is_tried_again() {
     assert_eq!(rig.take(), [Action::RemoveSandbox]);
 }
 
+// P-030, P-038
+#[test]
+fn a_process_that_is_gone_is_not_ready_while_its_last_words_are_read() {
+    let mut rig = Rig::up(json!({"containers": [{"name": "app", "readinessProbe": {}}, {"name": "side"}]}));
+    rig.started("app");
+    rig.started("side");
+    rig.probed("app", ProbeKind::Readiness, true);
+    assert_eq!(rig.condition("Ready").0, "True");
+    rig.take();
+    rig.handle(Event::Leaving(rig.latest("app")));
+    assert_eq!(rig.condition("Ready"), ("False".to_owned(), "ContainersNotReady".to_owned()));
+    let shown = |rig: &Rig| rig.last.container_statuses.as_ref().expect("statuses")[0].clone();
+    assert!(shown(&rig).state.is_some_and(|state| state.running.is_some()), "how it ended comes with its whole log");
+    assert_eq!((shown(&rig).ready, shown(&rig).started), (false, Some(false)));
+    rig.pass(Duration::from_secs(60));
+    assert_eq!(rig.take(), [], "nobody asks it any more, and the next instance waits for its log");
+    rig.exited("app", 3);
+    assert_eq!(rig.starts(), ["app"]);
+    assert_eq!(shown(&rig).state.and_then(|state| state.terminated).map(|end| end.exit_code), Some(3));
+}
+
+// P-048
+#[test]
+fn a_pod_that_ends_waits_for_the_last_words_of_its_processes() {
+    let mut rig = Rig::up(one(json!({})));
+    rig.started("app");
+    rig.handle(Event::Delete(BASE));
+    rig.handle(Event::Leaving(rig.latest("app")));
+    assert!(!rig.take().contains(&Action::RemoveSandbox));
+    rig.exited("app", 0);
+    assert_eq!(rig.take(), [Action::RemoveSandbox]);
+}
+
 // P-045
 #[test]
 fn an_evicted_pod_is_stopped_and_stays() {
