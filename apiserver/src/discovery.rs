@@ -191,6 +191,17 @@ fn subresource_kind(
         Subresource::Exec => (group, version, "PodExecOptions", &["create", "get"]),
         Subresource::Attach => (group, version, "PodAttachOptions", &["create", "get"]),
         Subresource::PortForward => (group, version, "PodPortForwardOptions", &["create", "get"]),
+        Subresource::Proxy => {
+            (group, version, proxy_options(resource.kind), &["create", "delete", "get", "patch", "update"])
+        }
+    }
+}
+
+fn proxy_options(kind: &str) -> &'static str {
+    match kind {
+        "Pod" => "PodProxyOptions",
+        "Node" => "NodeProxyOptions",
+        _ => "ServiceProxyOptions",
     }
 }
 

@@ -7,6 +7,7 @@
 mod attributes;
 mod body;
 mod bootstrap;
+mod dialer;
 mod discovery;
 pub mod error;
 mod extension;
@@ -53,6 +54,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::attributes::Attributes;
+pub use crate::dialer::Dialer;
 pub use crate::error::ApiError;
 pub use crate::extension::{Extension, ExtensionResource};
 pub use crate::identity::{AUTHENTICATED, Identity, MASTERS};
@@ -205,6 +207,11 @@ impl ApiServer {
     /// Says who answers for resources that are not stored here: from now on they are served and listed.
     pub fn set_extension(&self, extension: Extension) {
         self.server.set_extension(extension);
+    }
+
+    /// Says how pods are reached: from now on requests can be passed on to them.
+    pub fn set_dialer(&self, dialer: Arc<dyn Dialer>) {
+        self.server.set_dialer(dialer);
     }
 
     /// Ends watches, withdraws its address from the Service `kubernetes` (S-173), waits for queued writes and releases the

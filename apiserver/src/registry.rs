@@ -191,6 +191,8 @@ pub enum Subresource {
     Attach,
     /// Connections to a pod's ports.
     PortForward,
+    /// Requests that are passed on.
+    Proxy,
 }
 
 impl Subresource {
@@ -207,6 +209,7 @@ impl Subresource {
             Self::Exec => "exec",
             Self::Attach => "attach",
             Self::PortForward => "portforward",
+            Self::Proxy => "proxy",
         }
     }
 }

@@ -8,6 +8,7 @@ use rand::RngExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::dialer::Dialer;
 use crate::error::{ApiError, OtherCause};
 use crate::extension::Extension;
 use crate::metrics::Metrics;
@@ -36,6 +37,7 @@ pub(crate) struct Server {
     /// What is told at `/metrics`.
     pub(crate) metrics: Metrics,
     node_service: RwLock<Option<Arc<dyn NodeService>>>,
+    dialer: RwLock<Option<Arc<dyn Dialer>>>,
     extension: RwLock<Option<Arc<Extension>>>,
 }
 
@@ -54,8 +56,17 @@ impl Server {
             snapshots: Snapshots::default(),
             metrics: Metrics::default(),
             node_service: RwLock::new(None),
+            dialer: RwLock::new(None),
             extension: RwLock::new(None),
         }
+    }
+
+    pub(crate) fn set_dialer(&self, dialer: Arc<dyn Dialer>) {
+        *self.dialer.write().unwrap_or_else(PoisonError::into_inner) = Some(dialer);
+    }
+
+    pub(crate) fn dialer(&self) -> Option<Arc<dyn Dialer>> {
+        self.dialer.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn set_node_service(&self, service: Arc<dyn NodeService>) {

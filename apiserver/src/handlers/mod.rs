@@ -4,6 +4,7 @@ mod access;
 mod eviction;
 mod log;
 mod objects;
+mod proxy;
 mod scale;
 mod stream;
 mod subresources;
@@ -19,7 +20,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt as _;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 
@@ -123,6 +124,8 @@ pub(crate) struct Call<'a> {
     pub(crate) identity: Identity,
     pub(crate) verb: Verb,
     pub(crate) method: &'a Method,
+    /// As it was sent.
+    pub(crate) uri: &'a Uri,
     /// One clock reading for the whole request.
     pub(crate) now: Timestamp,
 }
@@ -181,6 +184,7 @@ impl<'a> Call<'a> {
             identity,
             verb,
             method: &parts.method,
+            uri: &parts.uri,
             now,
         })
     }

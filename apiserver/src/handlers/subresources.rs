@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::objects::{self, writer};
-use super::{Call, eviction, log, scale, stream, token};
+use super::{Call, eviction, log, proxy, scale, stream, token};
 use crate::error::{ApiError, FieldError, success_status};
 use crate::registry::Subresource;
 use crate::render::json_value;
@@ -30,6 +30,7 @@ pub(super) async fn dispatch(call: Call<'_>, body: Body) -> Result<Response, Api
         (Some(Subresource::Exec), Verb::Get | Verb::Create) => stream::exec(&call).await,
         (Some(Subresource::Attach), Verb::Get | Verb::Create) => stream::attach(&call).await,
         (Some(Subresource::PortForward), Verb::Get | Verb::Create) => stream::port_forward(&call).await,
+        (Some(Subresource::Proxy), _) => proxy::pass(&call, body).await,
         _ => Err(call.not_allowed()),
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn resource() -> Resource {
         short_names: &["no"],
         namespaced: false,
         has_status: true,
-        subresources: &[Subresource::Status],
+        subresources: &[Subresource::Status, Subresource::Proxy],
         selectable: |object| vec![("spec.unschedulable", is_true(object, "/spec/unschedulable").to_string())],
         selectable_names: &["spec.unschedulable"],
         columns: COLUMNS,

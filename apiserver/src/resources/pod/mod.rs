@@ -57,6 +57,7 @@ pub(super) fn resource() -> Resource {
             Subresource::Exec,
             Subresource::Attach,
             Subresource::PortForward,
+            Subresource::Proxy,
         ],
         returns_deleted_object: true,
         graceful: Some(grace),

@@ -41,7 +41,7 @@ pub(super) fn resource() -> Resource {
         short_names: &["svc"],
         categories: &["all"],
         has_status: true,
-        subresources: &[Subresource::Status],
+        subresources: &[Subresource::Status, Subresource::Proxy],
         name_rule: NameRule::Label1035,
         allow_create_on_update: true,
         returns_deleted_object: true,
