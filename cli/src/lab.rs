@@ -30,7 +30,7 @@ use crate::control::{self, Controlled, Execution, FlowQuery, FlowView, Place, Re
 use crate::error::{CliError, Context as _};
 use crate::home::{self, LabHome, LabRecord};
 use crate::narrator::Narrator;
-use crate::outside::{self, Surroundings};
+use crate::outside::{self, FromPlace, Surroundings};
 use crate::wires::Wires;
 use crate::workstation;
 /// Where the API listens inside the lab; the `kubernetes` Service leads there from port 443.
@@ -161,6 +161,7 @@ impl Lab {
         let podd = start_podd(config, home, &api, &sandbox, (&netd, wires), user.clone()).await?;
         let nodes = Nodes::new(podd);
         api.set_node_service(Arc::new(nodes.clone()));
+        api.set_dialer(Arc::new(FromPlace(control_plane.clone())));
         let folder = home.run_dir().join("workstation");
         let mounts = workstation::name_files(&folder, addresses.primary.dns(), "workstation", &own)?;
         let environment = vec![("KUBECONFIG", home.kubeconfig_inside()), ("MINISVC_LAB", PathBuf::from(&config.name))];

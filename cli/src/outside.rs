@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use kube::Client;
+use minisvc_apiserver::ByteStream;
 use minisvc_netd::{Dialer, LinkRole, Netd, PublishConfig, Published, RelaySockets};
 use minisvc_sandbox::{Namespace, Sandbox};
 use tokio::net::{TcpStream, UdpSocket};
@@ -118,7 +119,7 @@ impl Surroundings<'_> {
 }
 
 /// Sockets of a namespace.
-struct FromPlace(Namespace);
+pub(crate) struct FromPlace(pub(crate) Namespace);
 
 #[async_trait::async_trait]
 impl Dialer for FromPlace {
@@ -134,5 +135,12 @@ impl Dialer for FromPlace {
         let socket = self.0.bind_udp(SocketAddr::new(any, 0)).await?;
         socket.connect(target).await?;
         Ok(socket)
+    }
+}
+
+#[async_trait::async_trait]
+impl minisvc_apiserver::Dialer for FromPlace {
+    async fn connect(&self, target: SocketAddr) -> io::Result<Box<dyn ByteStream>> {
+        Ok(Box::new(self.0.connect_tcp(target).await?))
     }
 }
