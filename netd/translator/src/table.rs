@@ -124,6 +124,8 @@ pub enum FrontendKind {
     ExternalIp,
     /// An ingress address of ipMode VIP with the Service port.
     LoadBalancer,
+    /// A node's address with the hostPort of one of its pods, which stands for a Service port of its own (D-123).
+    HostPort,
 }
 
 /// What stands behind a frontend.
@@ -243,6 +245,11 @@ impl ServicePort {
     /// All endpoints, ready or not, ordered by address and port.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    /// Whether new flows from anywhere may go to the endpoint at this place of [`Self::endpoints`] (D-013).
+    pub fn is_candidate(&self, at: usize) -> bool {
+        self.cluster.binary_search(&at).is_ok()
     }
 
     /// The endpoints new flows may go to from anywhere (D-013).
@@ -373,7 +380,7 @@ impl ServiceTable {
                 self.service_addresses.insert(frontend.addr);
             }
             // Other ports of these addresses are their owners' business (D-036).
-            FrontendKind::NodePort | FrontendKind::ExternalIp => {}
+            FrontendKind::NodePort | FrontendKind::ExternalIp | FrontendKind::HostPort => {}
         }
         self.frontends.insert(frontend, Target { kind, service });
     }

@@ -101,7 +101,7 @@ impl Translator {
         let role = |addr: IpAddr| self.table.route(addr).map(|route| route.role);
         let client = role(tuple.src);
         let node = match kind {
-            FrontendKind::NodePort => role(tuple.dst).and_then(Role::node),
+            FrontendKind::NodePort | FrontendKind::HostPort => role(tuple.dst).and_then(Role::node),
             FrontendKind::ClusterIp | FrontendKind::ExternalIp | FrontendKind::LoadBalancer => {
                 client.and_then(Role::node)
             }
@@ -175,7 +175,7 @@ fn wants_local(target: &Target, entry: Entry) -> bool {
     let policies = target.service.policies();
     match target.kind {
         FrontendKind::ClusterIp => policies.internal == TrafficPolicy::Local,
-        FrontendKind::NodePort | FrontendKind::ExternalIp | FrontendKind::LoadBalancer => {
+        FrontendKind::NodePort | FrontendKind::ExternalIp | FrontendKind::LoadBalancer | FrontendKind::HostPort => {
             policies.external == TrafficPolicy::Local && !entry.inside
         }
     }

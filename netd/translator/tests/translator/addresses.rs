@@ -19,7 +19,7 @@ fn policies(internal: TrafficPolicy, external: TrafficPolicy) -> Policies {
 
 #[test]
 fn the_endpoint_sees_the_source_of_the_table() {
-    use FrontendKind::{ClusterIp, ExternalIp, LoadBalancer, NodePort};
+    use FrontendKind::{ClusterIp, ExternalIp, HostPort, LoadBalancer, NodePort};
     use TrafficPolicy::{Cluster, Local};
     let row = |statement, kind, client, policy, endpoint, seen| (statement, kind, client, policy, endpoint, seen);
     let rows = [
@@ -46,13 +46,16 @@ fn the_endpoint_sees_the_source_of_the_table() {
         row("D-042", ExternalIp, A1, Cluster, A2, NODE_1),
         row("D-049", ExternalIp, A1, Local, A2, A1),
         row("D-043", ExternalIp, WORKSTATION, Cluster, A2, NODE_2),
+        row("D-123", HostPort, WORKSTATION, Local, A1, WORKSTATION),
+        row("D-123", HostPort, A2, Local, A1, A2),
+        row("D-123", HostPort, A1, Local, A1, NODE_1),
         row("the last row of the table", NodePort, WORKSTATION, Cluster, NODE_1, WORKSTATION),
         row("the last row of the table", NodePort, A1, Cluster, NODE_1, A1),
     ];
     for (statement, kind, client, policy, endpoint, expected) in rows {
         let to = match kind {
             ClusterIp => VIP,
-            NodePort => NODE_PORT,
+            NodePort | HostPort => NODE_PORT,
             ExternalIp => EXTERNAL,
             LoadBalancer => LB,
         };
