@@ -71,7 +71,7 @@ async fn place(sandbox: &Sandbox, netd: &Netd, offload: bool, address: IpAddr, r
     let namespace = sandbox.make_namespace(NamespaceSpec::new(&name, "place")).await.expect("a namespace");
     let mtu = if offload { 1500 } else { 65_535 };
     let device = namespace.open_tun(TunSpec { mtu, offload, ..TunSpec::eth0(address) }).await.expect("a TUN");
-    netd.attach(Link { name, device, addresses: vec![address], role });
+    netd.attach(Link { name, device, addresses: vec![address], role, host_ports: None });
     namespace
 }
 

@@ -135,7 +135,8 @@ async fn place(
         Device::Offload => TunSpec { offload: true, ..TunSpec::eth0(address) },
     };
     let device = namespace.open_tun(spec).await.expect("a TUN");
-    let port = netd.attach(Link { name: name.into(), device, addresses: vec![address], role });
+    let link = Link { name: name.into(), device, addresses: vec![address], role, host_ports: None };
+    let port = netd.attach(link);
     (namespace, port)
 }
 

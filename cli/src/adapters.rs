@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use minisvc_apiserver::{ApiError, ByteStream, LogRequest, LogStream, NodeService, StreamKind};
-use minisvc_netd::{FlowRecord, LinkRole, Netd, PortId};
+use minisvc_netd::{FlowRecord, HostPort, HostPorts, LinkRole, Netd, PortId, Protocol};
 use minisvc_podd::{
     ExecSpec, Framing, Link, LinkId, LogOptions, Network, NetworkError, Owner, Podd, StreamRequest, StreamSession,
     Streams,
@@ -33,11 +33,15 @@ impl NetdNetwork {
 #[async_trait::async_trait]
 impl Network for NetdNetwork {
     async fn attach(&self, link: Link) -> Result<LinkId, NetworkError> {
-        let role = match link.owner {
-            Owner::Pod { node, .. } => LinkRole::Pod { node },
-            Owner::Node { name } => LinkRole::Node { name },
+        let (role, host_ports) = match link.owner {
+            Owner::Pod { namespace, name: pod, node, created, host_ports } => {
+                let ports = host_ports.iter().map(host_port).collect();
+                (LinkRole::Pod { node }, Some(HostPorts { namespace, pod, created, ports }))
+            }
+            Owner::Node { name } => (LinkRole::Node { name }, None),
         };
-        let link = minisvc_netd::Link { name: link.name, device: link.device, addresses: link.addresses, role };
+        let Link { name, device, addresses, .. } = link;
+        let link = minisvc_netd::Link { name, device, addresses, role, host_ports };
         Ok(LinkId(u64::from(self.netd.attach(link).0)))
     }
 
@@ -47,6 +51,16 @@ impl Network for NetdNetwork {
             self.netd.detach(PortId(port));
         }
     }
+}
+
+fn host_port(port: &minisvc_podd::HostPort) -> HostPort {
+    let minisvc_podd::HostPort { address, protocol, port, target } = *port;
+    let protocol = match protocol {
+        HostProtocol::Tcp => Protocol::Tcp,
+        HostProtocol::Udp => Protocol::Udp,
+        HostProtocol::Sctp => Protocol::Sctp,
+    };
+    HostPort { address, protocol, port, target }
 }
 
 /// The nodes' agent, for those who ask it while the lab runs: nobody is left holding it when the lab goes down.

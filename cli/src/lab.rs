@@ -377,7 +377,7 @@ pub(crate) async fn make_namespace(sandbox: &Sandbox, name: &str, addresses: &[I
 }
 
 pub(crate) fn attach(netd: &Netd, name: &str, device: OwnedFd, addresses: Vec<IpAddr>, role: LinkRole) {
-    netd.attach(Link { name: name.to_owned(), device, addresses, role });
+    netd.attach(Link { name: name.to_owned(), device, addresses, role, host_ports: None });
 }
 
 async fn start_dns(

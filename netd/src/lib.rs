@@ -4,6 +4,7 @@
 //! links it was given. It makes no namespace and opens no TUN (that is `sandbox`), and it decides nothing about a packet
 //! (that is `netd/translator`).
 
+mod claims;
 mod closers;
 mod device;
 mod publish;
@@ -13,6 +14,8 @@ mod relay;
 mod table;
 mod watch;
 mod worker;
+#[cfg(test)]
+mod table_tests;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -32,10 +35,11 @@ pub use minisvc_translator::{Counters, FlowRecord, Frontend, PortId, Protocol, S
 use minisvc_translator::{Limits, Translator};
 use tokio_util::sync::CancellationToken;
 
+pub use crate::claims::{Claimant, Clash, Holder, HostPort, HostPorts};
 pub use crate::publish::{Dialer, PublishConfig, Published, publish};
 use crate::publisher::Publisher;
 pub use crate::relay::{RelaySockets, RelayStats};
-pub use crate::table::{Clash, Holder, LinkRole};
+pub use crate::table::LinkRole;
 use crate::table::{Inputs, LinkRecord};
 use crate::worker::{Command, Mailbox, Worker};
 pub use crate::worker::{Flows, Stats};
@@ -78,6 +82,8 @@ pub struct Link {
     pub device: OwnedFd,
     /// The addresses that live behind it; nothing else may be sent from there.
     pub addresses: Vec<IpAddr>,
+    /// Ports of its node that lead to it as well, if it is a pod's.
+    pub host_ports: Option<HostPorts>,
     /// What it leads to.
     pub role: LinkRole,
 }
@@ -130,7 +136,7 @@ impl Netd {
         tracing::debug!(port = port.0, name = link.name, addresses = ?link.addresses, "link attached");
         // The device first: a route must not lead to a port that is not there yet.
         self.shared.mailbox.send(Command::Attach(port, link.device));
-        let record = LinkRecord { addresses: link.addresses, role: link.role };
+        let record = LinkRecord { addresses: link.addresses, role: link.role, host_ports: link.host_ports };
         self.shared.publisher.update(|inputs| inputs.links.insert(port, record));
         port
     }
@@ -234,7 +240,8 @@ mod tests {
     fn link(netd: &Netd, address: Ipv4Addr) -> (UnixStream, PortId) {
         let (inside, device) = wire();
         let role = LinkRole::Pod { node: "node-1".into() };
-        let link = Link { name: address.to_string(), device, addresses: vec![address.into()], role };
+        let addresses = vec![address.into()];
+        let link = Link { name: address.to_string(), device, addresses, role, host_ports: None };
         (inside, netd.attach(link))
     }
 

@@ -6,7 +6,8 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use minisvc_translator::ServiceTable;
 
-use crate::table::{self, Clash, Inputs};
+use crate::claims::Clash;
+use crate::table::{self, Inputs};
 use crate::worker::Mailbox;
 
 /// The one place that changes the table: links change it, and the API does.
@@ -38,8 +39,7 @@ impl Publisher {
         self.mailbox.ring();
         let mut known = self.clashes.lock().unwrap_or_else(PoisonError::into_inner);
         for clash in clashes.iter().filter(|clash| !known.contains(clash)) {
-            let Clash { service, frontend, holder } = clash;
-            tracing::warn!(%service, address = %frontend.addr, port = frontend.port, ?holder, "a Service claims an address that is not free");
+            tracing::warn!(claimant = ?clash.claimant, "{clash}");
         }
         *known = clashes;
         result

@@ -30,5 +30,5 @@ pub use config::{Config, ImageCommand, NodeConfig};
 pub use exec::{ExecError, ExecSpec};
 pub use kubelet::{Podd, StartError};
 pub use logs::{LogError, LogOptions, OutputStream};
-pub use network::{Link, LinkId, Network, NetworkError, Owner};
+pub use network::{HostPort, HostProtocol, Link, LinkId, Network, NetworkError, Owner};
 pub use streaming::{Framing, StreamError, StreamRequest, StreamSession, Streams};

@@ -32,12 +32,40 @@ pub enum Owner {
         name: String,
         /// Node it is bound to.
         node: String,
+        /// Seconds of Unix time at which it was created.
+        created: i64,
+        /// Ports of its node that are to lead to it.
+        host_ports: Vec<HostPort>,
     },
     /// A node's.
     Node {
         /// Name of the node.
         name: String,
     },
+}
+
+/// A port of a node's addresses that leads to a pod: `hostPort` of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// `hostIP`: the node's address it is at. None is every one, an unspecified one every one of its family.
+    pub address: Option<IpAddr>,
+    /// Protocol.
+    pub protocol: HostProtocol,
+    /// The port at the node.
+    pub port: u16,
+    /// The port of the pod.
+    pub target: u16,
+}
+
+/// Protocols that ports have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostProtocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
 }
 
 /// Names an attached link; never used twice.

@@ -57,7 +57,12 @@ pub(super) struct Loopback {
 
 /// Has the node's own processes reach the host ports: at the node's addresses through the data plane, and at its loopback
 /// addresses, where TCP is passed on by hand.
-pub(super) async fn serve(node: &Node, ports: &[HostPort], pod: &[IpAddr], node_ports: &std::ops::RangeInclusive<u16>) -> Loopback {
+pub(super) async fn serve(
+    node: &Node,
+    ports: &[HostPort],
+    pod: &[IpAddr],
+    node_ports: &std::ops::RangeInclusive<u16>,
+) -> Loopback {
     let mut listeners = Vec::new();
     for port in ports {
         if !node_ports.contains(&port.port) {
