@@ -27,6 +27,7 @@ mod protobuf;
 mod quantity;
 pub mod strategic;
 mod strict;
+mod swagger;
 mod table;
 #[cfg(test)]
 mod testing;
@@ -37,7 +38,7 @@ pub use decode::{DecodeError, Duplicate, decode_json, decode_yaml};
 pub use error::PatchError;
 pub use fields::FieldSet;
 pub use normalize::normalize;
-pub use openapi::{OpenApi, Served};
+pub use openapi::{OpenApi, Served, Swagger};
 pub use protobuf::{DecodedProtobuf, ProtobufError, decode_protobuf};
 pub use quantity::canonical_quantity;
 pub use strict::{strict_errors, type_errors, unknown_fields};

@@ -1,12 +1,14 @@
-//! OpenAPI v3 documents: an index and one document per group and version (A-028 to A-035). It does not serve them.
+//! OpenAPI documents: v3 as an index and one document per group and version, v2 as one for all (A-028 to A-035). It does not
+//! serve them.
 
+use crate::swagger;
 use crate::table::{Definition, DefinitionId, Field, Kind, Ownership, Scalar, Type, unescape};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::OnceLock;
 
-const REFERENCE: &str = "#/components/schemas/";
+pub(crate) const REFERENCE: &str = "#/components/schemas/";
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 const GVK: &str = "x-kubernetes-group-version-kind";
 
@@ -40,6 +42,18 @@ pub struct OpenApi {
     served: Vec<Served>,
     version: String,
     documents: OnceLock<Documents>,
+    swagger: OnceLock<Swagger>,
+}
+
+/// The v2 document, as JSON and as the message that kubectl reads.
+#[derive(Debug)]
+pub struct Swagger {
+    /// The document.
+    pub json: String,
+    /// The same as a `openapi.v2.Document` of protobuf.
+    pub protobuf: Vec<u8>,
+    /// What identifies its content, fit for an `ETag`.
+    pub hash: String,
 }
 
 #[derive(Debug)]
@@ -53,7 +67,7 @@ impl OpenApi {
     /// Prepares the documents; `version` is that of the server, such as `v1.36.0`.
     #[must_use]
     pub fn new(served: Vec<Served>, version: &str) -> Self {
-        Self { served, version: version.to_owned(), documents: OnceLock::new() }
+        Self { served, version: version.to_owned(), documents: OnceLock::new(), swagger: OnceLock::new() }
     }
 
     /// The JSON answer to `GET /openapi/v3`.
@@ -73,6 +87,17 @@ impl OpenApi {
     #[must_use]
     pub fn hash(&self, path: &str) -> Option<&str> {
         self.documents().by_path.get(path).map(|(_, hash)| hash.as_str())
+    }
+
+    /// The answer to `GET /openapi/v2` (A-031).
+    #[must_use]
+    pub fn swagger(&self) -> &Swagger {
+        self.swagger.get_or_init(|| {
+            let served: Vec<&Served> = self.served.iter().collect();
+            let document = swagger::from_v3(&document(&served, &self.version));
+            let json = document.to_string();
+            Swagger { protobuf: swagger::encode(&document), hash: hash(&json), json }
+        })
     }
 
     fn documents(&self) -> &Documents {
@@ -283,8 +308,8 @@ impl Schemas {
 
 const TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Time";
 const MICRO_TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime";
-const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
-const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
+pub(crate) const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
+pub(crate) const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const RAW: &str = "io.k8s.apimachinery.pkg.runtime.RawExtension";
 const FIELDS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1";
 
@@ -394,107 +419,5 @@ fn path_parameters(served: &Served, named: bool) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn served(group: &str, kind: &str, plural: &str, namespaced: bool) -> Served {
-        Served { group: group.into(), version: "v1".into(), kind: kind.into(), plural: plural.into(), namespaced }
-    }
-
-    fn api() -> OpenApi {
-        let kinds = vec![
-            served("", "Service", "services", true),
-            served("", "Pod", "pods", true),
-            served("", "Node", "nodes", false),
-            served("apps", "Deployment", "deployments", true),
-            served("authorization.k8s.io", "SelfSubjectAccessReview", "selfsubjectaccessreviews", false),
-        ];
-        OpenApi::new(kinds, "v1.36.0")
-    }
-
-    fn parsed(api: &OpenApi, path: &str) -> Value {
-        serde_json::from_str(api.document(path).expect("served")).expect("JSON")
-    }
-
-    // A-028, A-035
-    #[test]
-    fn the_index_leads_to_each_document_by_hash() {
-        let (api, again) = (api(), api());
-        let index: Value = serde_json::from_str(api.index()).expect("JSON");
-        let paths = index["paths"].as_object().expect("paths");
-        assert_eq!(paths.keys().collect::<Vec<_>>(), ["api/v1", "apis/apps/v1", "apis/authorization.k8s.io/v1"]);
-        for (path, entry) in paths {
-            let url = format!("/openapi/v3/{path}?hash={}", api.hash(path).expect("served"));
-            assert_eq!(entry["serverRelativeURL"], url);
-            assert!(api.document(path).is_some());
-        }
-        let other = OpenApi::new(
-            vec![served("apps", "Deployment", "deployments", true), served("apps", "DaemonSet", "daemonsets", true)],
-            "v1.36.0",
-        );
-        assert_ne!(api.hash("apis/apps/v1"), other.hash("apis/apps/v1"), "another content, another hash");
-        assert_eq!(api.index(), again.index());
-    }
-
-    // A-029
-    #[test]
-    fn each_kind_has_a_patch_operation_with_field_validation() {
-        let api = api();
-        for (path, url, kind) in [
-            ("api/v1", "/api/v1/namespaces/{namespace}/services/{name}", "Service"),
-            ("api/v1", "/api/v1/nodes/{name}", "Node"),
-            ("apis/apps/v1", "/apis/apps/v1/namespaces/{namespace}/deployments/{name}", "Deployment"),
-        ] {
-            let document = parsed(&api, path);
-            let patch = &document["paths"][url]["patch"];
-            assert_eq!(patch[GVK]["kind"], kind);
-            let parameters = patch["parameters"].as_array().expect("parameters");
-            assert!(parameters.iter().any(|p| p["name"] == "fieldValidation" && p["in"] == "query"), "{url}");
-        }
-        let reviews = parsed(&api, "apis/authorization.k8s.io/v1");
-        assert_eq!(reviews["paths"].as_object().expect("paths").len(), 1, "a review is only posted");
-    }
-
-    // A-033
-    #[test]
-    fn schemas_are_complete() {
-        let api = api();
-        for path in ["api/v1", "apis/apps/v1", "apis/authorization.k8s.io/v1"] {
-            let document = parsed(&api, path);
-            let schemas = document["components"]["schemas"].as_object().expect("schemas");
-            assert!(schemas.values().all(|schema| !schema["description"].as_str().unwrap_or_default().is_empty()));
-            for part in document.to_string().split("\"$ref\":\"").skip(1) {
-                let target = part.split('"').next().and_then(|t| t.strip_prefix(REFERENCE)).expect("a reference");
-                assert!(schemas.contains_key(target), "{path}: {target}");
-            }
-        }
-        let core = parsed(&api, "api/v1");
-        let service = &core["components"]["schemas"]["io.k8s.api.core.v1.Service"];
-        assert_eq!(service[GVK], serde_json::json!([{"group": "", "kind": "Service", "version": "v1"}]));
-        assert_eq!(
-            service["properties"]["spec"]["allOf"][0]["$ref"],
-            format!("{REFERENCE}io.k8s.api.core.v1.ServiceSpec")
-        );
-        assert!(core["components"]["schemas"]["io.k8s.api.core.v1.PodList"].is_object());
-    }
-
-    // A-034
-    #[test]
-    fn schemas_carry_merge_facts_and_defaults() {
-        let core = parsed(&api(), "api/v1");
-        let schemas = &core["components"]["schemas"];
-        let ports = &schemas["io.k8s.api.core.v1.ServiceSpec"]["properties"]["ports"];
-        assert_eq!(ports["x-kubernetes-list-type"], "map");
-        assert_eq!(ports["x-kubernetes-list-map-keys"], json!(["port", "protocol"]));
-        assert_eq!(ports["x-kubernetes-patch-merge-key"], "port");
-        assert_eq!(ports["x-kubernetes-patch-strategy"], "merge");
-        let volumes = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["volumes"];
-        assert_eq!(volumes["x-kubernetes-patch-strategy"], "merge,retainKeys");
-        assert_eq!(
-            schemas["io.k8s.api.core.v1.ServiceSpec"]["properties"]["selector"]["x-kubernetes-map-type"],
-            "atomic"
-        );
-        assert_eq!(schemas["io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector"]["x-kubernetes-map-type"], "atomic");
-        assert_eq!(schemas["io.k8s.api.core.v1.ServicePort"]["properties"]["protocol"]["default"], "TCP");
-    }
-}
+#[path = "openapi_tests.rs"]
+mod tests;
