@@ -7,15 +7,17 @@
 mod claims;
 mod closers;
 mod device;
+mod look;
+pub mod observe;
 mod publish;
 mod publisher;
 mod records;
 mod relay;
 mod table;
-mod watch;
-mod worker;
 #[cfg(test)]
 mod table_tests;
+mod watch;
+mod worker;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -23,19 +25,18 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use kube::Client;
-pub use minisvc_translator::{Counters, FlowRecord, Frontend, PortId, Protocol, ServicePortId, ServiceTable};
-use minisvc_translator::{Limits, Translator};
+pub use minisvc_translator::{Counters, FlowRecord, Frontend, Limits, PortId, Protocol, ServicePortId, ServiceTable};
+use minisvc_translator::Translator;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::claims::{Claimant, Clash, Holder, HostPort, HostPorts};
+use crate::observe::Places;
 pub use crate::publish::{Dialer, PublishConfig, Published, publish};
 use crate::publisher::Publisher;
 pub use crate::relay::{RelaySockets, RelayStats};
@@ -43,9 +44,6 @@ pub use crate::table::LinkRole;
 use crate::table::{Inputs, LinkRecord};
 use crate::worker::{Command, Mailbox, Worker};
 pub use crate::worker::{Flows, Stats};
-
-/// How long a question to the worker may take before it counts as unanswered.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the data plane has to know from the start.
 #[derive(Debug, Clone)]
@@ -76,16 +74,16 @@ impl Config {
 /// One end of a link: a TUN whose other side is a namespace of the lab.
 #[derive(Debug)]
 pub struct Link {
-    /// A name for logs, such as `default/web-x2x4z`.
+    /// What logs and people call it: a pod's `namespace/name`, a node's name.
     pub name: String,
     /// The TUN: non-blocking, without packet information, with a 10-byte `virtio_net_hdr` exactly if [`Config::offload`].
     pub device: OwnedFd,
     /// The addresses that live behind it; nothing else may be sent from there.
     pub addresses: Vec<IpAddr>,
-    /// Ports of its node that lead to it as well, if it is a pod's.
-    pub host_ports: Option<HostPorts>,
     /// What it leads to.
     pub role: LinkRole,
+    /// Ports of its node that lead to it as well, if it is a pod's.
+    pub host_ports: Option<HostPorts>,
 }
 
 /// The data plane of one lab. Cheap to clone; all clones are the same one.
@@ -100,6 +98,10 @@ struct Shared {
     next_port: AtomicU32,
     relay: Arc<relay::Counters>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// What links lead to, for people.
+    places: Mutex<Places>,
+    /// What the worker was started with.
+    limits: Limits,
 }
 
 impl Netd {
@@ -116,7 +118,7 @@ impl Netd {
             ..Inputs::default()
         };
         let table = Arc::new(ArcSwap::from_pointee(ServiceTable::new()));
-        let (worker, mailbox) = Worker::new(Translator::new(limits), Arc::clone(&table), config.offload)?;
+        let (worker, mailbox) = Worker::new(Translator::new(limits.clone()), Arc::clone(&table), config.offload)?;
         let publisher = Arc::new(Publisher::new(inputs, table, mailbox.clone()));
         publisher.update(|_| ());
         let thread = std::thread::Builder::new().name("netd".into()).spawn(move || worker.run())?;
@@ -126,6 +128,8 @@ impl Netd {
             next_port: AtomicU32::new(0),
             relay: Arc::default(),
             thread: Mutex::new(Some(thread)),
+            places: Mutex::default(),
+            limits,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -134,6 +138,7 @@ impl Netd {
     pub fn attach(&self, link: Link) -> PortId {
         let port = PortId(self.shared.next_port.fetch_add(1, Ordering::Relaxed));
         tracing::debug!(port = port.0, name = link.name, addresses = ?link.addresses, "link attached");
+        self.shared.places.lock().unwrap_or_else(PoisonError::into_inner).add(port, &link.name, &link.role);
         // The device first: a route must not lead to a port that is not there yet.
         self.shared.mailbox.send(Command::Attach(port, link.device));
         let record = LinkRecord { addresses: link.addresses, role: link.role, host_ports: link.host_ports };
@@ -144,6 +149,7 @@ impl Netd {
     /// Lets go of a TUN; its interface vanishes shortly after. Unknown ports are ignored.
     pub fn detach(&self, port: PortId) {
         self.shared.publisher.update(|inputs| inputs.links.remove(&port));
+        self.shared.places.lock().unwrap_or_else(PoisonError::into_inner).remove(port);
         self.shared.mailbox.send(Command::Detach(port));
     }
 
@@ -165,19 +171,14 @@ impl Netd {
         self.shared.relay.read()
     }
 
-    /// What was counted so far. All zero when the worker does not answer.
-    pub fn stats(&self) -> Stats {
-        let (reply, answer) = sync_channel(1);
-        self.shared.mailbox.send(Command::Counters(reply));
-        answer.recv_timeout(ANSWER_WITHIN).unwrap_or_default()
+    /// What the data plane was started with.
+    pub fn limits(&self) -> &Limits {
+        &self.shared.limits
     }
 
-    /// The flows that `wanted` likes, at most `limit` current and as many severed ones. Packets wait while it looks
-    /// through them, so it must be quick. Empty when the worker does not answer.
-    pub fn flows(&self, limit: usize, wanted: impl Fn(&FlowRecord) -> bool + Send + 'static) -> Flows {
-        let (reply, answer) = sync_channel(1);
-        self.shared.mailbox.send(Command::Flows(limit, Box::new(wanted), reply));
-        answer.recv_timeout(ANSWER_WITHIN).unwrap_or_default()
+    /// What links lead to, by what people call it.
+    pub fn places(&self) -> Places {
+        self.shared.places.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The table in use now: routes, nodes and everything that Services are reached by.
@@ -213,7 +214,7 @@ mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::Ipv4Addr;
     use std::os::unix::net::UnixStream;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use etherparse::{PacketBuilder, SlicedPacket};
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -318,6 +319,52 @@ mod tests {
         assert_eq!(next(&mut client), ((VIP, 80), (CLIENT, 4000)), "the client sees the address it asked");
         assert_eq!(netd.flows(10, |_| true).current.len(), 1);
         assert_eq!(netd.stats().translator.forwarded, 2);
+        netd.shutdown();
+    }
+
+    #[test]
+    fn what_is_observed_has_the_names_of_who_takes_part() {
+        use crate::observe::{self, FlowQuery, NameMatch, PlaceKind, ServicePortQuery};
+        let netd = netd();
+        let ((mut client, _), (mut backend, port)) = (link(&netd, CLIENT), link(&netd, BACKEND));
+        publish_service(&netd);
+        client.write_all(&udp((CLIENT, 4000), (VIP, 80), b"ping")).expect("sent");
+        next(&mut backend);
+        client.write_all(&udp((CLIENT, 4001), (BACKEND, 9000), b"direct")).expect("sent");
+        next(&mut backend);
+        let all = FlowQuery { clients: vec![], service: None, pod: None, node: None, port: None, limit: 10 };
+        let ports = |query: &FlowQuery| -> Vec<u16> {
+            observe::flows(&netd, query).iter().map(|flow| flow.client.port()).collect()
+        };
+        assert_eq!(ports(&all), [4000, 4001], "the oldest first");
+        assert_eq!(ports(&FlowQuery { limit: 1, ..all.clone() }), [4001], "the newest are kept");
+        let name = |text: &str| Some(NameMatch::parse(text));
+        assert_eq!(ports(&FlowQuery { service: name("web"), ..all.clone() }), [4000]);
+        assert_eq!(ports(&FlowQuery { service: name("other/web"), ..all.clone() }), [0; 0]);
+        assert_eq!(ports(&FlowQuery { port: Some(9000), ..all.clone() }), [4001]);
+        assert_eq!(ports(&FlowQuery { port: Some(8080), ..all.clone() }), [4000], "the endpoint's counts too");
+        assert_eq!(ports(&FlowQuery { node: Some("node-1".into()), ..all.clone() }), [4000, 4001]);
+        let client = "10.244.0.2:4001".parse().expect("an address");
+        assert_eq!(ports(&FlowQuery { clients: vec![client], ..all.clone() }), [4001]);
+        let ports_of_web = observe::service_ports(&netd, &ServicePortQuery::default());
+        let endpoint = &ports_of_web[0].endpoints[0];
+        assert_eq!((endpoint.flows, endpoint.packets, endpoint.bytes, endpoint.candidate), (1, (1, 0), (32, 0), true));
+        assert_eq!(endpoint.at.as_ref().map(|at| at.name.as_str()), Some("10.244.0.3"));
+        let frontends = observe::frontends(&netd);
+        assert_eq!(frontends[0].candidates, ["10.244.0.3:8080".parse().expect("an address")]);
+        netd.detach(port);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let of_backend = FlowQuery { pod: name("10.244.0.3"), ..all };
+        loop {
+            let flows = observe::flows(&netd, &of_backend);
+            if flows.len() == 2 && flows.iter().all(|flow| flow.state == "Severed") {
+                let to = flows[0].to.as_ref().expect("still known by name");
+                assert_eq!((to.kind, to.gone), (PlaceKind::Pod, true));
+                break;
+            }
+            assert!(Instant::now() < deadline, "{flows:?}");
+            std::thread::yield_now();
+        }
         netd.shutdown();
     }
 

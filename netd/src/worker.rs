@@ -32,13 +32,13 @@ const MAILBOX: usize = 1024;
 /// Identifies the event descriptor among the devices, whose numbers are 32 bits wide.
 const WAKE: u64 = u64::MAX;
 
-/// Whether a flow is wanted. Runs on the worker, so it must be quick.
-pub(crate) type FlowFilter = Box<dyn Fn(&FlowRecord) -> bool + Send>;
+/// What somebody wants to know of the worker. Packets wait for it, so it must be quick.
+pub(crate) type Look = Box<dyn FnOnce(&Translator, &Stats) + Send>;
 
 /// Flows at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Flows {
-    /// Those in the table, in no order.
+    /// Those in the table, the oldest first.
     pub current: Vec<FlowRecord>,
     /// The latest that were ended because their client or endpoint has left the network (D-090), the oldest first.
     pub severed: Vec<FlowRecord>,
@@ -50,10 +50,8 @@ pub(crate) enum Command {
     Attach(PortId, OwnedFd),
     /// Let go of a device.
     Detach(PortId),
-    /// Answer with the counters.
-    Counters(SyncSender<Stats>),
-    /// Answer with the flows that are wanted, at most this many.
-    Flows(usize, FlowFilter, SyncSender<Flows>),
+    /// Let somebody look at the state between two batches of packets.
+    Look(Look),
     /// Hand flows to the outside over to somebody.
     Relay(mpsc::Sender<Dial>),
     /// What has come of such a flow.
@@ -205,16 +203,7 @@ impl Worker {
             match command {
                 Command::Attach(port, fd) => self.attach(port, fd),
                 Command::Detach(port) => self.let_go(port),
-                // Whoever asked and has gone away meanwhile does not need the answer.
-                Command::Counters(reply) => {
-                    let stats = Stats { translator: self.translator.counters().clone(), ..self.stats.clone() };
-                    let _ = reply.try_send(stats);
-                }
-                Command::Flows(limit, wanted, reply) => {
-                    let current = self.translator.flows().filter(|flow| wanted(flow)).take(limit).collect();
-                    let severed = self.translator.severed().filter(|flow| wanted(flow)).take(limit).cloned().collect();
-                    let _ = reply.try_send(Flows { current, severed });
-                }
+                Command::Look(look) => look(&self.translator, &self.stats),
                 Command::Relay(dial_tx) => self.dial_tx = Some(dial_tx),
                 Command::Dialled(dial, answer) => self.translator.answer(&dial, answer, Instant::now()),
                 Command::Forget(dial) => self.translator.forget(&dial, Instant::now()),

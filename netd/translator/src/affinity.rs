@@ -7,6 +7,19 @@ use std::time::{Duration, Instant};
 
 use crate::table::ServicePortId;
 
+/// Where a client's next new flow to a Service port will go, as shown to people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AffinityRecord {
+    /// The client.
+    pub client: IpAddr,
+    /// The Service port.
+    pub service: Arc<ServicePortId>,
+    /// Where its last new flow went.
+    pub endpoint: SocketAddr,
+    /// How long that counts if no other flow comes.
+    pub remaining: Duration,
+}
+
 /// One endpoint per client and Service port (D-070, D-078). Bounded; when full, nothing new is recorded.
 #[derive(Debug)]
 pub(crate) struct Affinities {
@@ -70,6 +83,15 @@ impl Affinities {
             self.records.insert(key, record);
         }
         room
+    }
+
+    /// Every record that still counts, in no order.
+    pub(crate) fn iter(&self, now: Instant) -> impl Iterator<Item = AffinityRecord> + '_ {
+        self.records.iter().filter_map(move |((client, service), record)| {
+            let remaining = record.timeout.checked_sub(now.saturating_duration_since(record.seen))?;
+            let (client, service) = (*client, Arc::clone(service));
+            (!remaining.is_zero()).then_some(AffinityRecord { client, service, endpoint: record.endpoint, remaining })
+        })
     }
 
     fn sweep(&mut self, now: Instant) {

@@ -43,6 +43,12 @@ pub struct Counters {
     pub flows: usize,
     /// Session affinity records now in the table.
     pub affinities: usize,
+    /// Fragmented datagrams now under way.
+    pub fragmented: usize,
+    /// Flows to the outside that now wait for the relay.
+    pub dials: usize,
+    /// Packets of our own that now wait to be sent.
+    pub pending: usize,
     drops: [u64; DropReason::ALL.len()],
 }
 

@@ -142,6 +142,11 @@ impl Fragments {
         true
     }
 
+    /// How many datagrams are under way.
+    pub(crate) fn len(&self) -> usize {
+        self.datagrams.len()
+    }
+
     /// Whether any fragment waits for its first one.
     pub(crate) fn any_held(&self) -> bool {
         !self.held.is_empty()

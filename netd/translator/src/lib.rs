@@ -63,6 +63,7 @@ mod translator;
 mod tuple;
 mod verdict;
 
+pub use affinity::AffinityRecord;
 pub use counters::Counters;
 pub use flow::{FlowRecord, FlowState};
 pub use limits::{Limits, Timeouts};

@@ -8,6 +8,7 @@ mod wheel;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -272,6 +273,17 @@ impl FlowTable {
             }
         };
         self.index.insert(flow.tuples.original, (slot, Direction::Original));
+    /// How many places there are, taken or free.
+    pub(crate) fn places(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// The flows in some of the places; those beyond the last are empty.
+    pub(crate) fn in_places(&self, places: Range<usize>) -> impl Iterator<Item = &Flow> {
+        let end = places.end.min(self.flows.len());
+        self.flows.get(places.start.min(end)..end).unwrap_or_default().iter().flatten()
+    }
+
         self.index.insert(flow.tuples.reply, (slot, Direction::Reply));
         self.wheel.schedule(slot, flow.deadline, now);
         if flow.state.is_weak() {

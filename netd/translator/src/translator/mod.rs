@@ -9,10 +9,11 @@ mod service;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::affinity::Affinities;
+use crate::affinity::{Affinities, AffinityRecord};
 use crate::counters::Counters;
 use crate::flow::{Both, Direction, Flow, FlowRecord, FlowState, FlowTable, Sighting, Slot};
 use crate::fragments::Fragments;
@@ -121,6 +122,22 @@ impl Translator {
         self.flows.iter().map(FlowRecord::from)
     }
 
+    /// How many places for flows there are, taken or free: the end of the range for [`Self::flows_in`].
+    pub fn flow_places(&self) -> usize {
+        self.flows.places()
+    }
+
+    /// The flows in some of the places. A flow keeps its place while it lives, so that a table of any size can be looked
+    /// through in pieces, with packets between them.
+    pub fn flows_in(&self, places: Range<usize>) -> impl Iterator<Item = FlowRecord> + '_ {
+        self.flows.in_places(places).map(FlowRecord::from)
+    }
+
+    /// The records of session affinity that still count, in no order.
+    pub fn affinities(&self, now: Instant) -> impl Iterator<Item = AffinityRecord> + '_ {
+        self.affinities.iter(now)
+    }
+
     /// The latest flows that were ended because their client or endpoint has left the network (D-090), or could not begin
     /// because the endpoint chosen for them had (D-023), the oldest first; at most 1024. Connections that both sides had
     /// closed are not among them.
@@ -133,6 +150,9 @@ impl Translator {
         let mut counters = self.counters.clone();
         counters.flows = self.flows.len();
         counters.affinities = self.affinities.len();
+        counters.fragmented = self.fragments.len();
+        counters.dials = self.dials.len();
+        counters.pending = self.pending.len();
         counters.flows_expired = self.flows.expired;
         counters.flows_evicted = self.flows.evicted;
         counters

@@ -62,6 +62,11 @@ impl Dials {
         Self { waiting: HashMap::new(), fresh: VecDeque::new(), limit, held_limit }
     }
 
+    /// How many flows wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Whether no further flow may wait.
     pub(super) fn is_full(&self) -> bool {
         self.waiting.len() >= self.limit
