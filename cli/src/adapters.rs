@@ -7,8 +7,8 @@ use std::time::Instant;
 use minisvc_apiserver::{ApiError, ByteStream, LogRequest, LogStream, NodeService, StreamKind};
 use minisvc_netd::{FlowRecord, HostPort, HostPorts, LinkRole, Netd, PortId, Protocol};
 use minisvc_podd::{
-    ExecSpec, Framing, Link, LinkId, LogOptions, Network, NetworkError, Owner, Podd, StreamRequest, StreamSession,
-    Streams,
+    ExecSpec, Framing, HostProtocol, Link, LinkId, LogOptions, Network, NetworkError, Owner, Podd, StreamRequest,
+    StreamSession, Streams,
 };
 use minisvc_sandbox::Process;
 use tokio::sync::RwLock;

@@ -31,8 +31,8 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use kube::Client;
-pub use minisvc_translator::{Counters, FlowRecord, Frontend, Limits, PortId, Protocol, ServicePortId, ServiceTable};
 use minisvc_translator::Translator;
+pub use minisvc_translator::{Counters, FlowRecord, Frontend, Limits, PortId, Protocol, ServicePortId, ServiceTable};
 use tokio_util::sync::CancellationToken;
 
 pub use crate::claims::{Claimant, Clash, Holder, HostPort, HostPorts};

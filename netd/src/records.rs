@@ -104,11 +104,12 @@ pub(crate) struct NodeRecord {
     pub(crate) zone: Option<Arc<str>>,
 }
 
-/// Protocols that are translated; SCTP is accepted by the API and ignored here (S-161).
+/// Protocols that are translated: all that the API accepts (S-160).
 fn protocol(text: Option<&str>) -> Option<Protocol> {
     match text.unwrap_or("TCP") {
         "TCP" => Some(Protocol::Tcp),
         "UDP" => Some(Protocol::Udp),
+        "SCTP" => Some(Protocol::Sctp),
         _ => None,
     }
 }
@@ -269,15 +270,16 @@ mod tests {
         SliceRecord::of(&serde_json::from_value(object).expect("an EndpointSlice"))
     }
 
-    // D-009, S-161
+    // D-009, S-160, S-161
     #[test]
-    fn only_services_with_an_address_and_known_protocols_are_translated() {
+    fn only_services_with_an_address_are_translated_in_every_protocol() {
         assert!(service(json!({"clusterIP": "None", "clusterIPs": ["None"]})).cluster_ips.is_empty());
         assert!(service(json!({"type": "ExternalName", "externalName": "x"})).cluster_ips.is_empty());
         let ports = json!([{"name": "a", "port": 1, "protocol": "SCTP"}, {"name": "b", "port": 2, "protocol": "UDP"}]);
         let record = service(json!({"clusterIPs": ["10.96.0.9"], "ports": ports}));
         assert_eq!(record.cluster_ips, ["10.96.0.9".parse::<IpAddr>().expect("an address")]);
-        assert_eq!(record.ports.iter().map(|p| (&*p.name, p.protocol)).collect::<Vec<_>>(), [("b", Protocol::Udp)]);
+        let ports: Vec<_> = record.ports.iter().map(|p| (&*p.name, p.protocol)).collect();
+        assert_eq!(ports, [("a", Protocol::Sctp), ("b", Protocol::Udp)]);
     }
 
     // S-167, S-168

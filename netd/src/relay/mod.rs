@@ -183,7 +183,9 @@ pub(crate) async fn run(mailbox: Mailbox, inner: RelaySockets, counters: Arc<Cou
         let Some(dial) = dial else { break };
         match dial.flow.protocol {
             Protocol::Udp => drop(tasks.spawn(udp::serve(Arc::clone(&relay), Arc::clone(&sessions), dial))),
-            _ => drop(tasks.spawn(tcp::serve(Arc::clone(&relay), Arc::clone(&connections), dial))),
+            Protocol::Tcp => drop(tasks.spawn(tcp::serve(Arc::clone(&relay), Arc::clone(&connections), dial))),
+            // The translator does not ask: there are no ordinary sockets for it.
+            Protocol::Sctp => relay.answer(dial, DialAnswer::Unreachable),
         }
     }
     tasks.shutdown().await;

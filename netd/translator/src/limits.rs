@@ -50,7 +50,7 @@ impl Default for Limits {
     }
 }
 
-/// Idle times after which a flow ends (D-113).
+/// Idle times after which a flow ends (D-113); those of SCTP are Linux' (`nf_conntrack_sctp_timeout_…`).
 #[derive(Clone, Debug)]
 pub struct Timeouts {
     /// TCP: SYN seen, no answer.
@@ -69,6 +69,10 @@ pub struct Timeouts {
     pub time_wait: Duration,
     /// TCP: reset.
     pub closed: Duration,
+    /// SCTP: while an association is set up or shut down.
+    pub sctp_handshake: Duration,
+    /// SCTP: set up. Its heartbeats come more often.
+    pub sctp_associated: Duration,
     /// UDP: one way only, or one question and one answer.
     pub udp: Duration,
     /// UDP: both ways for longer than `udp_stream_after`.
@@ -90,6 +94,8 @@ impl Default for Timeouts {
             last_ack: Duration::from_secs(30),
             time_wait: Duration::from_secs(120),
             closed: Duration::from_secs(10),
+            sctp_handshake: Duration::from_secs(3),
+            sctp_associated: Duration::from_secs(210),
             udp: Duration::from_secs(30),
             udp_stream: Duration::from_secs(120),
             udp_stream_after: Duration::from_secs(2),

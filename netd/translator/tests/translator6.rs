@@ -28,6 +28,8 @@ mod model;
 mod properties;
 #[path = "translator/relay.rs"]
 mod relay;
+#[path = "translator/sctp.rs"]
+mod sctp;
 #[path = "translator/topology.rs"]
 mod topology;
 #[path = "translator/updates.rs"]

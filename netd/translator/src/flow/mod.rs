@@ -18,6 +18,7 @@ pub use state::FlowState;
 
 use crate::hash::Mixer;
 use crate::limits::Timeouts;
+use crate::packet::Chunks;
 use crate::table::{PortId, ServicePortId};
 use crate::tuple::{Protocol, Tuple};
 use lists::Lists;
@@ -63,8 +64,9 @@ pub(crate) struct Flow {
     closer: Option<Direction>,
     created: Instant,
     deadline: Instant,
-    /// The sequence number after the last byte each side has sent.
-    pub(crate) next_seq: Both<Option<u32>>,
+    /// What the next packet of each direction is known by. TCP: the sequence number after the last byte. SCTP: the verification
+    /// tag.
+    pub(crate) next: Both<Option<u32>>,
     packets: Both<u64>,
     bytes: Both<u64>,
 }
@@ -72,10 +74,25 @@ pub(crate) struct Flow {
 /// What a packet tells the flow table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sighting {
-    pub(crate) flags: u8,
-    /// The sequence number after a TCP segment.
-    pub(crate) end: Option<u32>,
+    pub(crate) transport: Seen,
     pub(crate) bytes: usize,
+}
+
+/// What the transport header of a packet says about its flow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Seen {
+    /// A TCP segment: its flags, and the sequence number after it.
+    Segment {
+        flags: u8,
+        end: u32,
+    },
+    Datagram,
+    /// Chunks of SCTP, with the tag they came under, and the one asked for by the sender for what it gets from now on.
+    Chunks {
+        chunks: Chunks,
+        tag: u32,
+        asked: Option<u32>,
+    },
 }
 
 impl Flow {
@@ -97,7 +114,7 @@ impl Flow {
             closer: None,
             created: now,
             deadline: now,
-            next_seq: Both::default(),
+            next: Both::default(),
             packets: Both::default(),
             bytes: Both::default(),
         }
@@ -114,23 +131,32 @@ impl Flow {
     }
 
     fn see(&mut self, direction: Direction, seen: Sighting, timeouts: &Timeouts, now: Instant) {
-        self.state = match self.tuples.original.protocol {
-            Protocol::Tcp => self.state.after_segment(&mut self.closer, direction, seen.flags),
-            Protocol::Udp => {
+        self.state = match seen.transport {
+            Seen::Segment { flags, end } => {
+                let next = self.next.get_mut(direction);
+                // Sequence numbers wrap: newer is what is less than half the circle ahead (RFC 9293 3.4).
+                if next.is_none_or(|old| end.wrapping_sub(old) < 1 << 31) {
+                    *next = Some(end);
+                }
+                self.state.after_segment(&mut self.closer, direction, flags)
+            }
+            Seen::Datagram => {
                 let age = now.saturating_duration_since(self.created);
                 self.state.after_datagram(direction, age, timeouts)
+            }
+            Seen::Chunks { chunks, tag, asked } => {
+                match asked {
+                    Some(_) => *self.next.get_mut(direction.other()) = asked,
+                    // The tag of what ends an association may be the other side's.
+                    None if !chunks.ends() => *self.next.get_mut(direction) = Some(tag),
+                    None => {}
+                }
+                self.state.after_chunks(direction, chunks)
             }
         };
         self.deadline = now + self.state.timeout(timeouts);
         *self.packets.get_mut(direction) += 1;
         *self.bytes.get_mut(direction) += u64::try_from(seen.bytes).unwrap_or_default();
-        if let Some(end) = seen.end {
-            let next = self.next_seq.get_mut(direction);
-            // Sequence numbers wrap: newer is what is less than half the circle ahead (RFC 9293 3.4).
-            if next.is_none_or(|old| end.wrapping_sub(old) < 1 << 31) {
-                *next = Some(end);
-            }
-        }
     }
 }
 
@@ -247,6 +273,17 @@ impl FlowTable {
         self.flows.iter().flatten()
     }
 
+    /// How many places there are, taken or free.
+    pub(crate) fn places(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// The flows in some of the places; those beyond the last are empty.
+    pub(crate) fn in_places(&self, places: Range<usize>) -> impl Iterator<Item = &Flow> {
+        let end = places.end.min(self.flows.len());
+        self.flows.get(places.start.min(end)..end).unwrap_or_default().iter().flatten()
+    }
+
     /// The places of the flows for which `wanted` holds.
     pub(crate) fn slots(&self, wanted: impl Fn(&Flow) -> bool) -> Vec<Slot> {
         (0..).zip(&self.flows).filter(|(_, flow)| flow.as_ref().is_some_and(&wanted)).map(|(slot, _)| slot).collect()
@@ -273,17 +310,6 @@ impl FlowTable {
             }
         };
         self.index.insert(flow.tuples.original, (slot, Direction::Original));
-    /// How many places there are, taken or free.
-    pub(crate) fn places(&self) -> usize {
-        self.flows.len()
-    }
-
-    /// The flows in some of the places; those beyond the last are empty.
-    pub(crate) fn in_places(&self, places: Range<usize>) -> impl Iterator<Item = &Flow> {
-        let end = places.end.min(self.flows.len());
-        self.flows.get(places.start.min(end)..end).unwrap_or_default().iter().flatten()
-    }
-
         self.index.insert(flow.tuples.reply, (slot, Direction::Reply));
         self.wheel.schedule(slot, flow.deadline, now);
         if flow.state.is_weak() {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::limits::Timeouts;
-use crate::packet::{ACK, FIN, RST, SYN};
+use crate::packet::{ACK, Chunks, FIN, RST, SYN};
 
 /// Which way a packet of a flow goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +34,8 @@ pub enum FlowState {
     SynSent,
     /// TCP: the SYN was answered. Next: `Established`, `FinWait`, `Closed`.
     SynReceived,
-    /// TCP, direct flows only: the first packet was in the middle of a connection, because an earlier record was lost.
-    /// Next: as from `SynReceived`.
+    /// TCP and SCTP, direct flows only: the first packet was in the middle of a connection, because an earlier record was lost.
+    /// Next: as from `SynReceived`, or `Associated`.
     Adopted,
     /// TCP: the handshake is complete. Next: `FinWait`, `Closed`.
     Established,
@@ -47,8 +47,16 @@ pub enum FlowState {
     LastAck,
     /// TCP: both FINs were acknowledged. A SYN starts a new flow (D-118).
     TimeWait,
-    /// TCP: one side sent RST. A SYN starts a new flow (D-118).
+    /// TCP: one side sent RST. A SYN starts a new flow (D-118). SCTP: aborted, or shut down; INIT starts a new flow.
     Closed,
+    /// SCTP: INIT came. Next: `CookieEchoed`, `Closed`.
+    CookieWait,
+    /// SCTP: COOKIE ECHO came. Next: `Associated`, `Closed`.
+    CookieEchoed,
+    /// SCTP: the association is set up. Next: `ShuttingDown`, `Closed`.
+    Associated,
+    /// SCTP: one side has no more to send. Next: `Closed`.
+    ShuttingDown,
     /// UDP: packets went one way only. Next: `Replied`, `Stream`.
     Unreplied,
     /// UDP: packets went both ways, but not for long. Next: `Stream`.
@@ -60,10 +68,10 @@ pub enum FlowState {
 impl FlowState {
     /// Whether the flow may be evicted for a new one: not proven to be wanted, or about to end (D-114).
     pub(crate) fn is_weak(self) -> bool {
-        !matches!(self, Self::Established | Self::Stream)
+        !matches!(self, Self::Established | Self::Stream | Self::Associated)
     }
 
-    /// Whether a TCP flow is over, so that a SYN on it starts another (D-118).
+    /// Whether a flow is over, so that the beginning of a connection on it starts another (D-118).
     pub(crate) fn is_over(self) -> bool {
         matches!(self, Self::TimeWait | Self::Closed)
     }
@@ -80,6 +88,8 @@ impl FlowState {
             Self::LastAck => timeouts.last_ack,
             Self::TimeWait => timeouts.time_wait,
             Self::Closed => timeouts.closed,
+            Self::CookieWait | Self::CookieEchoed | Self::ShuttingDown => timeouts.sctp_handshake,
+            Self::Associated => timeouts.sctp_associated,
             Self::Unreplied | Self::Replied => timeouts.udp,
             Self::Stream => timeouts.udp_stream,
         }
@@ -110,6 +120,23 @@ impl FlowState {
         }
     }
 
+    /// The state after a packet of SCTP (RFC 9260 4 sees it from the ends). Of a second path of an association nothing is
+    /// known: multihoming is not supported (D-112).
+    #[must_use]
+    pub(crate) fn after_chunks(self, from: Direction, chunks: Chunks) -> Self {
+        match self {
+            _ if chunks.has_abort() => Self::Closed,
+            Self::ShuttingDown if chunks.has_shutdown_complete() => Self::Closed,
+            Self::CookieWait if chunks.has_cookie_echo() => Self::CookieEchoed,
+            Self::CookieEchoed if chunks.has_cookie_ack() => Self::Associated,
+            // The cookie was stale: the client begins anew.
+            Self::CookieEchoed if chunks.has_error() && from == Direction::Reply => Self::Closed,
+            Self::Associated | Self::Adopted if chunks.has_shutdown() => Self::ShuttingDown,
+            Self::Adopted if from == Direction::Reply => Self::Associated,
+            same => same,
+        }
+    }
+
     /// The state after a UDP packet of a flow of this age.
     #[must_use]
     pub(crate) fn after_datagram(self, from: Direction, age: Duration, timeouts: &Timeouts) -> Self {
@@ -134,6 +161,10 @@ impl FlowState {
             Self::LastAck => "LAST-ACK",
             Self::TimeWait => "TIME-WAIT",
             Self::Closed => "CLOSED",
+            Self::CookieWait => "COOKIE-WAIT",
+            Self::CookieEchoed => "COOKIE-ECHOED",
+            Self::Associated => "ASSOCIATED",
+            Self::ShuttingDown => "SHUTTING-DOWN",
             Self::Unreplied => "UNREPLIED",
             Self::Replied => "REPLIED",
             Self::Stream => "STREAM",
@@ -232,6 +263,10 @@ mod tests {
                 (FlowState::LastAck, 30),
                 (FlowState::TimeWait, 120),
                 (FlowState::Closed, 10),
+                (FlowState::CookieWait, 3),
+                (FlowState::CookieEchoed, 3),
+                (FlowState::Associated, 210),
+                (FlowState::ShuttingDown, 3),
                 (FlowState::Unreplied, 30),
                 (FlowState::Replied, 30),
                 (FlowState::Stream, 120),

@@ -3,14 +3,16 @@
 use std::net::IpAddr;
 
 use super::checksum::{checksum, fold, pseudo_header, sum};
+use super::sctp;
 use super::view::{ACK, Packet, RST};
-use crate::tuple::Tuple;
+use crate::tuple::{Protocol, Tuple};
 
 const TTL: u8 = 64;
 const IPV4_HEADER: u16 = 20;
 const TCP: u8 = 6;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
+const SCTP: u8 = 132;
 const TCP_HEADER: u16 = 20;
 const ICMP_HEADER: u16 = 8;
 /// As much of the original as fits into 576 bytes (RFC 1812 4.3.2.3), or the least MTU of IPv6 (RFC 4443 2.4).
@@ -67,15 +69,30 @@ pub(crate) fn icmp_error(out: &mut Vec<u8>, reporter: IpAddr, about: &Packet<'_>
     out.extend_from_slice(quote);
 }
 
-/// Writes the RST that a closed port would answer a segment with (RFC 9293 3.10.7.1).
+/// Writes what a host answers a packet of no connection that it knows: a RST (RFC 9293 3.10.7.1), or the ABORT or SHUTDOWN
+/// COMPLETE of SCTP (RFC 9260 8.4).
 ///
-/// The segment must not have RST set itself.
+/// The packet must not be such an answer itself.
 pub(crate) fn reset(out: &mut Vec<u8>, to: &Packet<'_>) {
     let Some(tuple) = to.tuple() else { return };
+    if tuple.protocol == Protocol::Sctp {
+        let (to, complete) = (to.sctp_asked_tag().ok_or(to.sctp_tag()), to.chunks().has_shutdown_ack());
+        let (tag, reflected) = to.map_or_else(|own| (own, true), |asked| (asked, false));
+        return abort_for(out, &tuple.reversed(), tag, reflected, complete);
+    }
     if to.tcp_flags() & ACK != 0 {
         reset_for(out, &tuple.reversed(), to.tcp_ack(), None);
     } else {
         reset_for(out, &tuple.reversed(), 0, Some(to.tcp_end()));
+    }
+}
+
+/// Writes the last word of an SCTP association; nothing if the addresses are of two families.
+pub(crate) fn abort_for(out: &mut Vec<u8>, tuple: &Tuple, tag: u32, reflected: bool, complete: bool) {
+    let packet = sctp::last_word(tuple.src_port, tuple.dst_port, tag, reflected, complete);
+    ip_header(out, tuple.src, tuple.dst, SCTP, u16::try_from(packet.len()).unwrap_or_default());
+    if !out.is_empty() {
+        out.extend_from_slice(&packet);
     }
 }
 

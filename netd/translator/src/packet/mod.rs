@@ -7,10 +7,12 @@ mod build;
 mod checksum;
 mod layout;
 mod raw;
+mod sctp;
 mod view;
 
-pub(crate) use build::{ErrorKind, icmp_error, reset, reset_for};
+pub(crate) use build::{ErrorKind, abort_for, icmp_error, reset, reset_for};
 pub use checksum::{Checksum, Delta, checksum, fold, pseudo_header, sum};
+pub(crate) use sctp::Chunks;
 pub(crate) use view::{ACK, FIN, RST, SYN};
 pub use view::{Packet, Transport};
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::checksum::{Checksum, Delta};
 use super::layout::{self, Fragment, Version};
 use super::raw::{addr4_at, addr6_at, byte_at, put_byte, put_bytes, put_u16, put_u32, u16_at, u32_at};
+use super::sctp::{self, Chunks};
 use crate::tuple::{Protocol, Tuple};
 use crate::verdict::DropReason;
 
@@ -22,6 +23,7 @@ const ICMP_HEADER: usize = 8;
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const SCTP: u8 = 132;
 const ICMPV6: u8 = 58;
 
 /// Offsets of the checksum within the transport headers (RFC 9293 3.1, RFC 768, RFC 792, RFC 4443 2.1).
@@ -36,6 +38,9 @@ pub enum Transport {
     Tcp,
     /// A whole UDP header, in an unfragmented packet or a first fragment.
     Udp,
+    /// A whole common header of SCTP, in an unfragmented packet. Its checksum is over the whole datagram, so that a fragment
+    /// could not be changed: those are [`Self::Other`].
+    Sctp,
     /// A whole header of ICMP or, in IPv6, ICMPv6, in an unfragmented packet or a first fragment.
     Icmp,
     /// Another protocol.
@@ -174,11 +179,12 @@ impl<'a> Packet<'a> {
         self.bytes.get(self.payload..).unwrap_or_default()
     }
 
-    /// Addresses and ports, if this is TCP or UDP with its header.
+    /// Addresses and ports, if this is TCP, UDP or SCTP with its header.
     pub fn tuple(&self) -> Option<Tuple> {
         let protocol = match self.transport {
             Transport::Tcp => Protocol::Tcp,
             Transport::Udp => Protocol::Udp,
+            Transport::Sctp => Protocol::Sctp,
             Transport::Icmp | Transport::Other(_) | Transport::Tail(_) => return None,
         };
         Some(Tuple {
@@ -211,6 +217,21 @@ impl<'a> Packet<'a> {
         let payload = u32::try_from(self.payload().len()).unwrap_or_default();
         let controls = u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
         self.tcp_seq().wrapping_add(payload).wrapping_add(controls)
+    }
+
+    /// The chunks of an SCTP packet; none if this is not SCTP.
+    pub(crate) fn chunks(&self) -> Chunks {
+        if self.transport == Transport::Sctp { Chunks::read(self.body()) } else { Chunks::default() }
+    }
+
+    /// Verification tag; only meaningful for SCTP.
+    pub(crate) fn sctp_tag(&self) -> u32 {
+        u32_at(self.bytes, self.header + sctp::TAG)
+    }
+
+    /// The tag that the sender of an SCTP packet asks to be used from now on, if it does.
+    pub(crate) fn sctp_asked_tag(&self) -> Option<u32> {
+        sctp::asked_tag(self.body())
     }
 
     /// ICMP type; only meaningful for ICMP.
@@ -258,6 +279,7 @@ impl<'a> Packet<'a> {
     pub fn rewrite(&mut self, to: &Tuple) {
         let delta = self.rewrite_addresses(to.src, to.dst);
         let ports = match self.transport {
+            Transport::Sctp => return self.rewrite_sctp_ports(to),
             Transport::Tcp | Transport::Udp => {
                 let mut ports = Delta::default();
                 for (at, new) in [(self.header, to.src_port), (self.header + 2, to.dst_port)] {
@@ -276,6 +298,22 @@ impl<'a> Packet<'a> {
             (Checksum::Full, _) => delta.and(ports).apply_udp(old),
         };
         put_u16(self.bytes, at, new);
+    }
+
+    /// The checksum of SCTP covers no addresses, and none of it is there while somebody else is to complete it.
+    fn rewrite_sctp_ports(&mut self, to: &Tuple) {
+        let new = u32::from(to.src_port) << 16 | u32::from(to.dst_port);
+        let change = u32_at(self.bytes, self.header) ^ new;
+        if change == 0 {
+            return;
+        }
+        put_u32(self.bytes, self.header, new);
+        if self.checksum == Checksum::Full {
+            let at = self.header + sctp::CHECKSUM;
+            let sum = u32_at(self.bytes, at).swap_bytes();
+            let rest = self.body().len().saturating_sub(4);
+            put_u32(self.bytes, at, sctp::after_change(sum, change.to_be_bytes(), rest).swap_bytes());
+        }
     }
 
     /// Changes the addresses only; the difference is what a pseudo-header checksum must follow, as that of ICMPv6 does here.
@@ -332,6 +370,8 @@ impl<'a> Packet<'a> {
         match to.protocol {
             Protocol::Tcp => edit(quote, inner + TCP_CHECKSUM, &mut all, |old| both.apply(old)),
             Protocol::Udp => edit(quote, inner + UDP_CHECKSUM, &mut all, |old| both.apply_udp(old)),
+            // It is over all of the packet, of which only the beginning is here.
+            Protocol::Sctp => {}
         }
         // Of a message whose checksum is still to be completed, only the pseudo-header is in it.
         if self.checksum == Checksum::Full {
@@ -377,7 +417,9 @@ fn transport_of(
                 Ok((Transport::Udp, UDP_HEADER))
             }
         }
-        TCP | UDP => Err(short),
+        SCTP if first_of_many => Ok((Transport::Other(SCTP), 0)),
+        SCTP if body.len() >= sctp::HEADER => Ok((Transport::Sctp, sctp::HEADER)),
+        TCP | UDP | SCTP => Err(short),
         other => Ok((Transport::Other(other), 0)),
     }
 }
@@ -388,6 +430,7 @@ fn quoted_ports(quote: &[u8], version: Version) -> Option<(usize, Protocol)> {
     let protocol = match layout.protocol {
         TCP => Protocol::Tcp,
         UDP => Protocol::Udp,
+        SCTP => Protocol::Sctp,
         _ => return None,
     };
     let is_there = layout.version == version && layout.fragment.offset == 0 && quote.len() >= layout.header + 8;

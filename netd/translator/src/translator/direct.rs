@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::{Both, DropReason, Flow, Outcome, Packet, PortId, RST, Translator, Tuple, first_state, sighting};
+use super::{Both, DropReason, Flow, Outcome, Packet, PortId, Translator, Tuple, ends, first_state, sighting};
 
 /// Ports below are left to servers, as Linux' fully random selection does for a client's port above it (D-046).
 const FIRST_PORT: u16 = 1024;
@@ -23,7 +23,7 @@ impl Translator {
         now: Instant,
     ) -> Outcome {
         // What ends no known flow begins none.
-        if packet.tcp_flags() & RST == 0 {
+        if !ends(packet) {
             let Some(reply) = self.reserve(&tuple, tuple.reversed(), Some(tuple.src_port), now) else {
                 return Outcome::Drop(DropReason::NoFreePort);
             };

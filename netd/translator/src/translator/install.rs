@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::{
     Direction, Flow, FlowRecord, FlowState, Frontend, MAX_SEVERED, PortId, Protocol, ServiceTable, Translator,
 };
-use crate::packet::reset_for;
+use crate::packet::{abort_for, reset_for};
 
 impl Translator {
     /// Puts another table in place of the one in use.
@@ -70,14 +70,17 @@ impl Translator {
         self.severed.push_back(flow);
     }
 
-    /// Resets a connection at the end whose packets go in this direction.
+    /// Resets a connection, or aborts an association, at the end whose packets go in this direction.
     ///
     /// The sequence number is the one after the last byte it was sent. If that byte was lost it does not fit exactly;
     /// the end then asks back (RFC 5961 3.2), and is answered as without a flow.
     fn announce_end(&mut self, flow: &Flow, end: Direction) {
         let mut packet = Vec::new();
-        let seq = flow.next_seq.get(end.other()).unwrap_or_default();
-        reset_for(&mut packet, &flow.outgoing(end.other()), seq, *flow.next_seq.get(end));
+        let (to_end, next) = (flow.outgoing(end.other()), flow.next.get(end.other()).unwrap_or_default());
+        match to_end.protocol {
+            Protocol::Sctp => abort_for(&mut packet, &to_end, next, false, false),
+            _ => reset_for(&mut packet, &to_end, next, *flow.next.get(end)),
+        }
         self.counters.resets += 1;
         self.queue(*flow.ports.get(end), packet);
     }

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use crate::affinity::{Affinities, AffinityRecord};
 use crate::counters::Counters;
-use crate::flow::{Both, Direction, Flow, FlowRecord, FlowState, FlowTable, Sighting, Slot};
+use crate::flow::{Both, Direction, Flow, FlowRecord, FlowState, FlowTable, Seen, Sighting, Slot};
 use crate::fragments::Fragments;
 use crate::hash::Mixer;
 use crate::limits::Limits;
@@ -237,7 +237,7 @@ impl Translator {
             return Some(self.wait_too(&flow, packet));
         }
         // D-118: a connection is over, and its addresses are used for another.
-        if flow.state.is_over() && packet.tcp_flags() & (SYN | ACK | RST) == SYN {
+        if flow.state.is_over() && begins(packet) {
             self.flows.remove(slot);
             return None;
         }
@@ -258,6 +258,10 @@ impl Translator {
             return self.open_to_service(from, packet, tuple, target, now);
         }
         if let Some((port, listener)) = table.relay_to(tuple.dst) {
+            // Only TCP and UDP can be passed on without privileges on the machine.
+            if tuple.protocol == Protocol::Sctp {
+                return Outcome::Error(ErrorKind::NetUnreachable);
+            }
             return self.open_relayed(from, port, listener, packet, tuple, now);
         }
         match table.destination(tuple.dst) {
@@ -295,7 +299,7 @@ impl Translator {
     }
 
     fn build_reset(&mut self, packet: &Packet<'_>) -> Result<(), DropReason> {
-        if packet.tcp_flags() & RST != 0 {
+        if ends(packet) {
             return Err(DropReason::Unanswerable);
         }
         self.scratch.clear();
@@ -321,9 +325,19 @@ fn refuse(packet: &Packet<'_>) -> Outcome {
     }
 }
 
-/// A TCP segment that does not begin a connection.
+/// Asks for a connection, of TCP or SCTP.
+fn begins(packet: &Packet<'_>) -> bool {
+    packet.tcp_flags() & (SYN | ACK | RST) == SYN || packet.chunks().begins()
+}
+
+/// Ends a connection at once, and is not to be answered.
+fn ends(packet: &Packet<'_>) -> bool {
+    packet.tcp_flags() & RST != 0 || packet.chunks().ends()
+}
+
+/// A packet of a protocol with connections that does not begin one.
 fn is_mid_stream(packet: &Packet<'_>) -> bool {
-    packet.transport() == Transport::Tcp && packet.tcp_flags() & (SYN | ACK | RST) != SYN
+    matches!(packet.transport(), Transport::Tcp | Transport::Sctp) && !begins(packet)
 }
 
 /// Multicast and broadcast are the host's own business (D-111); loopback and the unspecified address must not leave it (RFC
@@ -340,15 +354,22 @@ fn stays_on_link(packet: &Packet<'_>) -> bool {
 }
 
 fn sighting(packet: &Packet<'_>) -> Sighting {
-    let end = (packet.transport() == Transport::Tcp).then(|| packet.tcp_end());
-    Sighting { flags: packet.tcp_flags(), end, bytes: packet.bytes().len() }
+    let transport = match packet.transport() {
+        Transport::Tcp => Seen::Segment { flags: packet.tcp_flags(), end: packet.tcp_end() },
+        Transport::Sctp => {
+            Seen::Chunks { chunks: packet.chunks(), tag: packet.sctp_tag(), asked: packet.sctp_asked_tag() }
+        }
+        _ => Seen::Datagram,
+    };
+    Sighting { transport, bytes: packet.bytes().len() }
 }
 
 /// The state of a flow before its first packet.
 fn first_state(packet: &Packet<'_>) -> FlowState {
     match packet.transport() {
-        Transport::Tcp if is_mid_stream(packet) => FlowState::Adopted,
+        Transport::Tcp | Transport::Sctp if is_mid_stream(packet) => FlowState::Adopted,
         Transport::Tcp => FlowState::SynSent,
+        Transport::Sctp => FlowState::CookieWait,
         _ => FlowState::Unreplied,
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{
-    Both, Destination, DropReason, ErrorKind, Flow, FlowRecord, FlowState, Outcome, Packet, PortId, Translator, Tuple,
-    first_state, is_mid_stream, refuse, sighting,
+    Both, Destination, DropReason, ErrorKind, Flow, FlowRecord, FlowState, Outcome, Packet, PortId, Protocol,
+    Translator, Tuple, first_state, is_mid_stream, refuse, sighting,
 };
 use crate::table::{Endpoint, FrontendKind, NodeId, Role, ServicePort, Target, TrafficPolicy};
 
@@ -48,6 +48,9 @@ impl Translator {
         }
         let address = SocketAddr::new(endpoint.addr, endpoint.port);
         let relayed = self.table.relay_to(endpoint.addr);
+        if relayed.is_some() && tuple.protocol == Protocol::Sctp {
+            return Outcome::Error(ErrorKind::NetUnreachable);
+        }
         let (port, inner) = match (relayed, self.table.destination(endpoint.addr)) {
             (Some((port, listener)), _) => (port, listener),
             (None, Destination::Owned(route)) => (route.port, address),

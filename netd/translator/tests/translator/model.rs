@@ -102,7 +102,7 @@ impl Flow {
     fn state(&self) -> &'static str {
         match self.protocol {
             Protocol::Tcp => self.tcp_state(),
-            Protocol::Udp => self.udp_state(),
+            _ => self.udp_state(),
         }
     }
 
@@ -246,7 +246,7 @@ impl Model {
     fn service(protocol: Protocol, to: SocketAddrV4) -> Option<usize> {
         match protocol {
             Protocol::Tcp => [VIP, OTHER_VIP].iter().position(|&vip| at(vip) == to),
-            Protocol::Udp => (to == at(VIP)).then_some(2),
+            _ => (to == at(VIP)).then_some(2),
         }
     }
 
@@ -263,7 +263,7 @@ impl Model {
     fn client_sends(&mut self, protocol: Protocol, src: SocketAddrV4, to: SocketAddrV4, flags: u8) {
         let segment = match protocol {
             Protocol::Tcp => tcp(src, to, flags),
-            Protocol::Udp => udp(src, to, b"question"),
+            _ => udp(src, to, b"question"),
         };
         let flags = segment.flags;
         let is_syn = flags & (SYN | ACK | RST) == SYN;
@@ -302,7 +302,7 @@ impl Model {
         if allowed.is_empty() {
             match segment.protocol {
                 Protocol::Tcp => assert_eq!(out.reset().src, segment.dst),
-                Protocol::Udp => assert_eq!(out.icmp().3, 3),
+                _ => assert_eq!(out.icmp().3, 3),
             }
             return;
         }
@@ -364,7 +364,7 @@ impl Model {
         let flow = &mut self.flows[at];
         let segment = match flow.protocol {
             Protocol::Tcp => tcp(flow.endpoint, flow.seen_as, flags),
-            Protocol::Udp => udp(flow.endpoint, flow.seen_as, b"answer"),
+            _ => udp(flow.endpoint, flow.seen_as, b"answer"),
         };
         let out = self.lab.send_from(*flow.endpoint.ip(), &segment.bytes());
         flow.history.push((self.lab.now, false, segment.flags));

@@ -7,7 +7,7 @@ use minisvc_translator::{FlowState, FrontendKind, Verdict};
 
 use crate::lab::{
     A1, A2, ACK, B1, B2, Ep, FIN, Lab, RST, SYN, Svc, VIP, WORKSTATION, at, dns, draining, failing, on, ready, seen,
-    tcp, udp, unready, web,
+    sock, tcp, udp, unready, web,
 };
 
 /// Sends on an established connection both ways.
@@ -300,5 +300,5 @@ fn what_was_closed_in_order_is_not_remembered_as_broken() {
     lab.install();
     assert_eq!(lab.counters().flows_severed, 1101);
     let remembered: Vec<_> = lab.translator.severed().map(|flow| flow.original.source()).collect();
-    assert_eq!(remembered, [refused.into()]);
+    assert_eq!(remembered, [sock(refused)]);
 }

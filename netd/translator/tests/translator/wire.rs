@@ -78,7 +78,8 @@ pub(crate) fn on(addr: Ipv4Addr, port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(addr, port)
 }
 
-/// A TCP or UDP packet, as built and as seen.
+/// A TCP, UDP or SCTP packet, as built and as seen. One of SCTP has one chunk: `flags` is its type,
+/// `ack` its own flags as seen, `seq` the verification tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seg {
     pub(crate) protocol: Protocol,
@@ -99,6 +100,23 @@ pub(crate) fn udp(src: SocketAddrV4, dst: SocketAddrV4, payload: &[u8]) -> Seg {
     Seg { protocol: Protocol::Udp, flags: 0, seq: 0, ack: 0, payload: payload.to_vec(), ..tcp(src, dst, 0) }
 }
 
+/// An SCTP packet under this tag, with a chunk of this type.
+pub(crate) fn sctp(src: SocketAddrV4, dst: SocketAddrV4, kind: u8, tag: u32) -> Seg {
+    Seg { protocol: Protocol::Sctp, flags: kind, seq: tag, ack: 0, ..tcp(src, dst, 0) }
+}
+
+/// CRC-32C one bit at a time, as RFC 9260 Appendix A defines it.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let bit = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+    !bytes.iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), bit))
+}
+
+fn sctp_checksum(packet: &[u8]) -> [u8; 4] {
+    let mut packet = packet.to_vec();
+    packet[8..12].fill(0);
+    crc32c(&packet).to_le_bytes()
+}
+
 impl Seg {
     pub(crate) fn numbers(self, seq: u32, ack: u32) -> Self {
         Self { seq, ack, ..self }
@@ -117,6 +135,7 @@ impl Seg {
         let back = match self.protocol {
             Protocol::Tcp => tcp(self.dst, self.src, flags).numbers(self.ack, self.seq.wrapping_add(1)),
             Protocol::Udp => udp(self.dst, self.src, b""),
+            Protocol::Sctp => sctp(self.dst, self.src, flags, self.seq),
         };
         back.data(payload)
     }
@@ -140,9 +159,29 @@ impl Seg {
                 header.checksum = udp_checksum(&header, src, dst, &self.payload);
                 header.to_bytes().to_vec()
             }
+            Protocol::Sctp => return self.sctp_bytes(),
         };
         let number = if self.protocol == Protocol::Tcp { IpNumber::TCP } else { IpNumber::UDP };
         ip_packet(*self.src.ip(), *self.dst.ip(), self.ttl, number, &[&transport, &self.payload])
+    }
+}
+
+impl Seg {
+    fn sctp_bytes(&self) -> Vec<u8> {
+        let length = u16::try_from(4 + self.payload.len()).unwrap();
+        let mut packet = [
+            &self.src.port().to_be_bytes()[..],
+            &self.dst.port().to_be_bytes(),
+            &self.seq.to_be_bytes(),
+            &[0, 0, 0, 0, self.flags, 0],
+            &length.to_be_bytes(),
+            &self.payload,
+        ]
+        .concat();
+        packet.resize(packet.len().next_multiple_of(4), 0);
+        let checksum = sctp_checksum(&packet);
+        packet[8..12].copy_from_slice(&checksum);
+        ip_packet(*self.src.ip(), *self.dst.ip(), self.ttl, IpNumber::SCTP, &[&packet])
     }
 }
 
@@ -260,7 +299,7 @@ pub(crate) fn ip_of(bytes: &[u8]) -> Ip {
     }
 }
 
-/// A TCP or UDP packet, all of whose checksums are right.
+/// A TCP, UDP or SCTP packet, all of whose checksums are right.
 pub(crate) fn seen(bytes: &[u8]) -> Seg {
     let ip = ip_of(bytes);
     let (src, dst) = (real(ip.src), real(ip.dst));
@@ -288,7 +327,16 @@ pub(crate) fn seen(bytes: &[u8]) -> Seg {
             let (src, dst) = (on(ip.src, header.source_port), on(ip.dst, header.destination_port));
             Seg { ttl: ip.ttl, ..udp(src, dst, slice.payload()) }
         }
-        other => panic!("neither TCP nor UDP: {other:?}"),
+        None if bytes[if IPV6 { 6 } else { 9 }] == 132 => {
+            let packet = &ip.payload;
+            assert_eq!(packet[8..12], sctp_checksum(packet), "SCTP checksum");
+            let number = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+            let tag = u32::from(number(4)) << 16 | u32::from(number(6));
+            let (src, dst) = (on(ip.src, number(0)), on(ip.dst, number(2)));
+            let payload = packet[16..12 + usize::from(number(14))].to_vec();
+            Seg { ttl: ip.ttl, payload, ack: packet[13].into(), ..sctp(src, dst, packet[12], tag) }
+        }
+        other => panic!("neither TCP, UDP nor SCTP: {other:?}"),
     }
 }
 
