@@ -7,6 +7,9 @@ use crate::error::ApiError;
 /// The media types named in a 406.
 const SUPPORTED: &str = "application/json, application/yaml";
 
+/// The OpenAPI v2 document as a protobuf message.
+pub(crate) const OPENAPI_MESSAGE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
 /// What an object or list is turned into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -51,6 +54,17 @@ pub(crate) fn discovery_version(headers: &HeaderMap) -> Option<&'static str> {
         }
     }
     None
+}
+
+/// The OpenAPI v2 document is wanted as a protobuf message, under one name of the type or the other (A-031).
+pub(crate) fn wants_openapi_message(headers: &HeaderMap) -> bool {
+    const OLDER: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let Some(accept) = accept(headers) else { return false };
+    let wanted = clauses(&accept).find_map(|clause| {
+        let message = [OLDER, OPENAPI_MESSAGE].iter().any(|name| clause.media.eq_ignore_ascii_case(name));
+        (message || clause.is_json()).then_some(message)
+    });
+    wanted.unwrap_or(false)
 }
 
 fn accept(headers: &HeaderMap) -> Option<String> {
@@ -147,6 +161,23 @@ mod tests {
             let error = Form::negotiate(&headers(accept)).unwrap_err();
             assert_eq!(error.code().as_u16(), 406, "{accept}");
         }
+    }
+
+    // A-031
+    #[test]
+    fn openapi_comes_as_a_message_for_those_who_ask_for_nothing_else_first() {
+        let message = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+        for (accept, expected) in [
+            (message, true),
+            (OPENAPI_MESSAGE, true),
+            (&format!("{message}, application/json"), true),
+            (&format!("application/json, {message}"), false),
+            ("*/*", false),
+            ("text/html", false),
+        ] {
+            assert_eq!(wants_openapi_message(&headers(accept)), expected, "{accept}");
+        }
+        assert!(!wants_openapi_message(&HeaderMap::new()));
     }
 
     // A-018

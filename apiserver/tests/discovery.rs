@@ -133,7 +133,37 @@ async fn openapi_leads_to_a_patch_with_field_validation() {
     assert_eq!(patch["x-kubernetes-group-version-kind"], kind);
     let parameters = patch["parameters"].as_array().unwrap();
     assert!(parameters.iter().any(|p| p["name"] == "fieldValidation" && p["in"] == "query"), "{parameters:?}");
-    assert_eq!(ask("GET", "/openapi/v2").of(&server).await.code, StatusCode::NOT_FOUND);
+    let index = index["paths"].as_object().unwrap();
+    assert!(index.contains_key("apis/authorization.k8s.io/v1"), "reviews are described too");
+}
+
+// A-031, A-032, A-035
+#[tokio::test]
+async fn openapi_v2_is_a_message_for_kubectl_and_json_for_others() {
+    let server = server().await;
+    for accept in ["application/json", "*/*"] {
+        let answer = ask("GET", "/openapi/v2").accept(accept).of(&server).await;
+        assert_eq!((answer.code, answer.header("content-type")), (StatusCode::OK, "application/json"));
+        let definitions = &answer.json()["definitions"];
+        for name in ["core.v1.Service", "apps.v1.Deployment", "authorization.v1.SelfSubjectAccessReview"] {
+            assert!(definitions[format!("io.k8s.api.{name}")].is_object(), "{name}");
+        }
+        let tag = answer.header("etag");
+        let again = ask("GET", "/openapi/v2").accept(accept).header("if-none-match", tag).of(&server).await;
+        assert_eq!((again.code, again.text.as_str()), (StatusCode::NOT_MODIFIED, ""));
+        let message = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+        let other = ask("HEAD", "/openapi/v2").accept(message).of(&server).await;
+        assert!(!other.header("etag").is_empty() && other.header("etag") != tag, "another form, another tag");
+    }
+    let mut request = http::Request::get("/openapi/v2").body(axum::body::Body::empty()).unwrap();
+    request.extensions_mut().insert(common::admin());
+    let message = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    request.headers_mut().insert("accept", message.parse().unwrap());
+    let answer = tower::ServiceExt::oneshot(server.router(), request).await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+    let bytes = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+    // Field 1, three bytes: swagger.
+    assert_eq!(&bytes[..5], b"\x0a\x032.0");
 }
 
 // A-155, A-022

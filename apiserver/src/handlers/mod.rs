@@ -99,7 +99,7 @@ fn outside_of_resources(server: &Server, parts: &Parts, route: &Route) -> Result
         Route::Group(group) => discovery::group(&offer, group),
         Route::GroupVersion(group, version) => discovery::resources(&offer, group, version),
         Route::Metrics => server.metrics.answer(&server.store),
-        Route::OpenApi(document) => openapi::answer(&server.openapi, document),
+        Route::OpenApi(document) => openapi::answer(&server.openapi, document, &parts.headers),
         Route::Health(_) | Route::Version | Route::Resource(_) | Route::Unknown => Err(ApiError::UnknownPath),
     }
 }
