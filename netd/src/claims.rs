@@ -46,7 +46,7 @@ impl HostPort {
 }
 
 /// A claim to an address and port that was not granted, because it is somebody else's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Clash {
     /// Who claimed it.
     pub claimant: Claimant,
@@ -59,7 +59,7 @@ pub struct Clash {
 }
 
 /// Who claims an address and port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Claimant {
     /// A Service port.
     Service(Arc<ServicePortId>),
@@ -68,7 +68,7 @@ pub enum Claimant {
 }
 
 /// Who has an address and port that was claimed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Holder {
     /// A Service port that has it by a stronger claim, or for longer.
     Service(Arc<ServicePortId>),

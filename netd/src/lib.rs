@@ -4,6 +4,7 @@
 //! links it was given. It makes no namespace and opens no TUN (that is `sandbox`), and it decides nothing about a packet
 //! (that is `netd/translator`).
 
+mod announce;
 mod claims;
 mod closers;
 mod device;
@@ -153,10 +154,13 @@ impl Netd {
         self.shared.mailbox.send(Command::Detach(port));
     }
 
-    /// Follows Services, EndpointSlices and Nodes of the API until `shutdown`. The data plane goes on without it, with
-    /// the last table (D-131).
+    /// Follows Services, EndpointSlices and Nodes of the API until `shutdown`, and writes Events about claims that are refused.
+    /// The data plane goes on without the API, with the last table (D-131).
     pub async fn follow(&self, client: Client, shutdown: CancellationToken) {
-        watch::follow(client, Arc::clone(&self.shared.publisher), shutdown).await;
+        let publisher = &self.shared.publisher;
+        let told = announce::run(client.clone(), publisher.follow_clashes(), shutdown.clone());
+        let followed = watch::follow(client, Arc::clone(publisher), shutdown);
+        tokio::join!(told, followed);
     }
 
     /// Passes flows to the outside on with ordinary sockets of this machine, until `shutdown`.

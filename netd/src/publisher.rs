@@ -1,10 +1,12 @@
 //! Owns the inputs of the table and publishes a new table with one atomic swap.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use minisvc_translator::ServiceTable;
+use tokio::sync::watch;
 
 use crate::claims::Clash;
 use crate::table::{self, Inputs};
@@ -13,7 +15,7 @@ use crate::worker::Mailbox;
 /// The one place that changes the table: links change it, and the API does.
 pub(crate) struct Publisher {
     inputs: Mutex<Inputs>,
-    clashes: Mutex<Vec<Clash>>,
+    clashes: watch::Sender<Arc<Vec<Clash>>>,
     table: Arc<ArcSwap<ServiceTable>>,
     mailbox: Mailbox,
 }
@@ -21,7 +23,7 @@ pub(crate) struct Publisher {
 impl Publisher {
     /// Publishes to `table` and wakes the worker through `mailbox`.
     pub(crate) fn new(inputs: Inputs, table: Arc<ArcSwap<ServiceTable>>, mailbox: Mailbox) -> Self {
-        Self { inputs: Mutex::new(inputs), clashes: Mutex::default(), table, mailbox }
+        Self { inputs: Mutex::new(inputs), clashes: watch::Sender::default(), table, mailbox }
     }
 
     /// Changes the inputs, builds a table of them and publishes it.
@@ -37,11 +39,17 @@ impl Publisher {
         tracing::debug!(routes, frontends, micros = started.elapsed().as_micros(), "table published");
         self.table.store(Arc::new(built));
         self.mailbox.ring();
-        let mut known = self.clashes.lock().unwrap_or_else(PoisonError::into_inner);
-        for clash in clashes.iter().filter(|clash| !known.contains(clash)) {
-            tracing::warn!(claimant = ?clash.claimant, "{clash}");
-        }
-        *known = clashes;
+        self.clashes.send_if_modified(|known| {
+            if **known == clashes {
+                return false;
+            }
+            let before: HashSet<&Clash> = known.iter().collect();
+            for clash in clashes.iter().filter(|clash| !before.contains(clash)) {
+                tracing::warn!(claimant = ?clash.claimant, "{clash}");
+            }
+            *known = Arc::new(clashes);
+            true
+        });
         result
     }
 
@@ -52,6 +60,11 @@ impl Publisher {
 
     /// The claims of Services that were not granted.
     pub(crate) fn clashes(&self) -> Vec<Clash> {
-        self.clashes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        Vec::clone(&self.clashes.borrow())
+    }
+
+    /// Tells when there are others.
+    pub(crate) fn follow_clashes(&self) -> watch::Receiver<Arc<Vec<Clash>>> {
+        self.clashes.subscribe()
     }
 }
