@@ -88,8 +88,12 @@ fn segment(to: Ipv4Addr, port: u16, seq: u16, syn: bool) -> Vec<u8> {
 
 fn table(services: u32) -> Arc<ServiceTable> {
     let mut table = ServiceTable::new();
-    let node =
-        table.add_node(Node { name: "node".into(), addresses: vec![Ipv4Addr::new(10, 95, 0, 11).into()], zone: None });
+    let node = table.add_node(Node {
+        name: "node".into(),
+        addresses: vec![Ipv4Addr::new(10, 95, 0, 11).into()],
+        zone: None,
+        balanced: true,
+    });
     table.add_route(CLIENT.into(), Route { port: PortId(0), role: Role::Workstation });
     let pods: Vec<IpAddr> = (0..10).map(|pod| Ipv4Addr::new(10, 244, 0, 10 + pod).into()).collect();
     for (port, &pod) in (1..).zip(&pods) {

@@ -11,7 +11,12 @@
 //!
 //! // A client, and a Service with one endpoint.
 //! let mut table = ServiceTable::new();
-//! let node = table.add_node(Node { name: "node-1".into(), addresses: vec!["10.95.0.11".parse()?], zone: None });
+//! let node = table.add_node(Node {
+//!     name: "node-1".into(),
+//!     addresses: vec!["10.95.0.11".parse()?],
+//!     zone: None,
+//!     balanced: true,
+//! });
 //! table.add_route("10.95.0.1".parse()?, Route { port: PortId(1), role: Role::Workstation });
 //! table.add_route("10.244.0.10".parse()?, Route { port: PortId(2), role: Role::Pod { node } });
 //! let id = ServicePortId {
@@ -59,6 +64,7 @@ mod limits;
 pub mod packet;
 mod random;
 mod table;
+mod trace;
 mod translator;
 mod tuple;
 mod verdict;
@@ -72,6 +78,7 @@ pub use table::{
     Endpoint, Frontend, FrontendKind, Hints, Node, NodeId, Policies, PortId, Relay, Role, Route, ServicePort,
     ServicePortId, ServiceTable, Target, TrafficPolicy,
 };
+pub use trace::{Answer, Choice, FlowNote, Frames, PacketHead, Scope, TraceEnd, TraceLevel, Traced};
 pub use translator::{Dial, DialAnswer, Translator};
 pub use tuple::{Protocol, Tuple};
 pub use verdict::{DropReason, Verdict};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::trace::Scope;
 use crate::tuple::Protocol;
 
 /// A place where packets come from and go to: a TUN of a pod, of a node, of the workstation.
@@ -26,6 +27,8 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// The zone it is in, for endpoints that prefer clients of a zone (D-028).
     pub zone: Option<Arc<str>>,
+    /// Whether load balancers send to it (S-140): it is up, and nobody has excluded it.
+    pub balanced: bool,
 }
 
 /// What kind of place an address is.
@@ -259,14 +262,21 @@ impl ServicePort {
 
     /// The endpoints new flows from this node should go to: those meant for the node, else those meant for its zone, else
     /// all (D-027 … D-029).
-    pub(crate) fn near_set(&self, node: &Node) -> &[usize] {
-        let for_zone = || self.for_zones.get(node.zone.as_ref()?);
-        self.for_nodes.get(&node.name).or_else(for_zone).unwrap_or(&self.cluster)
+    pub(crate) fn near_set(&self, node: &Node) -> (&[usize], Scope) {
+        let of_node = || Some((self.for_nodes.get(&node.name)?.as_slice(), Scope::NearNode));
+        let of_zone = || Some((self.for_zones.get(node.zone.as_ref()?)?.as_slice(), Scope::NearZone));
+        of_node().or_else(of_zone).unwrap_or((&self.cluster, Scope::All))
     }
 
     /// The endpoints new flows may go to under policy Local at this node (D-014).
     pub(crate) fn local_set(&self, node: NodeId) -> &[usize] {
         self.local.get(&node).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a load balancer that asks this node would hear that it has ready endpoints (D-099, S-141).
+    pub(crate) fn is_healthy_at(&self, node: NodeId) -> bool {
+        // Those that are not ready are there only if none is.
+        self.local_set(node).first().and_then(|&at| self.endpoints.get(at)).is_some_and(|endpoint| endpoint.ready)
     }
 
     /// The place of an address and port in [`Self::endpoints`].
@@ -313,6 +323,7 @@ fn hinted(endpoints: &[Endpoint], names: fn(&Hints) -> &Vec<Arc<str>>) -> HashMa
 #[derive(Clone, Debug, Default)]
 pub struct ServiceTable {
     nodes: Vec<Node>,
+    balanced: Vec<NodeId>,
     routes: HashMap<IpAddr, Route>,
     outside: Option<PortId>,
     relay: Option<Relay>,
@@ -332,6 +343,9 @@ impl ServiceTable {
     /// Adds a node and returns the number that routes and endpoints of this table name it by.
     pub fn add_node(&mut self, node: Node) -> NodeId {
         let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
+        if node.balanced {
+            self.balanced.push(id);
+        }
         self.nodes.push(node);
         id
     }
@@ -405,9 +419,19 @@ impl ServiceTable {
         self.routes.iter().map(|(&addr, &route)| (addr, route))
     }
 
+    /// Every node.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
     /// A node by its number.
     pub fn node(&self, id: NodeId) -> Option<&Node> {
         self.nodes.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// The nodes that load balancers send to.
+    pub(crate) fn balanced(&self) -> &[NodeId] {
+        &self.balanced
     }
 
     /// The first address of a node in the family of `like`.

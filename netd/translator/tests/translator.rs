@@ -10,6 +10,8 @@ const IPV6: bool = false;
 
 #[path = "translator/addresses.rs"]
 mod addresses;
+#[path = "translator/balancer.rs"]
+mod balancer;
 #[path = "translator/choice.rs"]
 mod choice;
 #[path = "translator/corpus.rs"]
@@ -34,6 +36,8 @@ mod relay;
 mod sctp;
 #[path = "translator/topology.rs"]
 mod topology;
+#[path = "translator/traced.rs"]
+mod traced;
 #[path = "translator/updates.rs"]
 mod updates;
 #[path = "translator/verdicts.rs"]

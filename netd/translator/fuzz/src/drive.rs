@@ -99,7 +99,7 @@ fn well_formed(packet: &mut [u8]) {
 fn table(variant: u8) -> Arc<ServiceTable> {
     let mut table = ServiceTable::new();
     let addresses = vec![HOSTS[2].into(), beside(HOSTS[2])];
-    let node = table.add_node(Node { name: "node".into(), addresses, zone: None });
+    let node = table.add_node(Node { name: "node".into(), addresses, zone: None, balanced: true });
     let roles = [Role::Pod { node }, Role::Pod { node }, Role::Node { node }, Role::Workstation];
     for ((port, addr), role) in (0..).zip(HOSTS).zip(roles) {
         if port != 1 || variant & 1 == 0 {

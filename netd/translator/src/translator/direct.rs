@@ -30,7 +30,10 @@ impl Translator {
             let ports = Both { original: from, reply: to };
             let flow = Flow::new(tuple, reply, ports, None, first_state(packet), now);
             match self.flows.insert(flow, sighting(packet), now) {
-                Ok(()) => self.counters.flows_created += 1,
+                Ok(()) => {
+                    self.counters.flows_created += 1;
+                    self.note_opened(tuple.destination(), reply);
+                }
                 // Without a record it can be passed on as it is, but not with another port.
                 Err(_) if reply == tuple.reversed() => self.counters.untracked += 1,
                 Err(_) => return Outcome::Drop(DropReason::FlowLimit),

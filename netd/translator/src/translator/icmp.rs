@@ -33,6 +33,9 @@ impl Translator {
         if !self.icmp_limit.allow(now) {
             return Err(DropReason::IcmpLimit);
         }
+        if let Some(trace) = &mut self.trace {
+            trace.answer = Some(kind.into());
+        }
         let reporter = self.reporter(packet.src(), packet.dst());
         self.scratch.clear();
         crate::packet::icmp_error(&mut self.scratch, reporter, packet, kind);

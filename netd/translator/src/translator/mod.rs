@@ -6,6 +6,7 @@ mod icmp;
 mod install;
 mod relay;
 mod service;
+mod traced;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ use crate::limits::Limits;
 use crate::packet::{ACK, ErrorKind, Packet, PacketBuf, RST, SYN, Transport};
 use crate::random::Random;
 use crate::table::{Destination, Frontend, PortId, ServiceTable};
+use crate::trace::Trace;
 use crate::tuple::{Protocol, Tuple};
 use crate::verdict::{DropReason, Verdict};
 use icmp::IcmpLimit;
@@ -54,6 +56,8 @@ pub struct Translator {
     counters: Counters,
     /// Where answers are built, reused.
     scratch: Vec<u8>,
+    /// Only while somebody looks on.
+    trace: Option<Box<Trace>>,
 }
 
 /// What is to become of a packet, decided before any answer is built.
@@ -91,12 +95,16 @@ impl Translator {
             max_pending: limits.max_pending,
             counters: Counters::default(),
             scratch: Vec::new(),
+            trace: None,
         }
     }
 
     /// Decides what happens to a packet that came from `from`, and edits it accordingly.
     pub fn handle(&mut self, from: PortId, buf: &mut PacketBuf<'_>, now: Instant) -> Verdict {
-        let verdict = self.decide(from, buf, now);
+        let verdict = match self.trace {
+            None => self.decide(from, buf, now),
+            Some(_) => self.decide_traced(from, buf, now),
+        };
         self.counters.verdict(verdict);
         verdict
     }
@@ -310,6 +318,7 @@ impl Translator {
 
     fn queue(&mut self, port: PortId, packet: Vec<u8>) {
         if self.pending.len() < self.max_pending {
+            self.trace_own(port, &packet);
             self.pending.push_back((port, packet));
         } else {
             self.counters.pending_limit += 1;

@@ -97,6 +97,7 @@ impl Translator {
             }
             return;
         }
+        self.trace_dial(slot, answer);
         self.flows.remove(slot);
         let Some(mut first) = held.into_iter().next() else { return };
         let Ok(packet) = Packet::parse(&mut first, Checksum::Full) else { return };
@@ -151,6 +152,7 @@ impl Translator {
             return Outcome::Drop(DropReason::FlowLimit);
         }
         self.counters.flows_created += 1;
+        self.note_opened(destination, reply);
         self.dial(reply, destination, packet)
     }
 

@@ -9,6 +9,7 @@ use super::{
     Translator, Tuple, first_state, is_mid_stream, refuse, sighting,
 };
 use crate::table::{Endpoint, FrontendKind, NodeId, Role, ServicePort, Target, TrafficPolicy};
+use crate::trace::Scope;
 
 /// Where the client of a new flow is, as far as policies depend on it.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,7 @@ impl Translator {
         target: &Target,
         now: Instant,
     ) -> Outcome {
+        self.note_service(target);
         // D-066, D-067: before anything else, so that whoever is kept out learns nothing.
         if target.kind == FrontendKind::LoadBalancer && !target.service.policies().admits(tuple.src) {
             return Outcome::Drop(DropReason::SourceRange);
@@ -36,9 +38,8 @@ impl Translator {
         if is_mid_stream(packet) {
             return Outcome::Reset;
         }
-        let entry = self.entry(&tuple, target.kind);
-        let endpoint = match self.choose(&tuple, target, entry, now) {
-            Ok(endpoint) => endpoint,
+        let (endpoint, entry) = match self.choose(&tuple, target, now) {
+            Ok(chosen) => chosen,
             Err(None) => return refuse(packet),
             Err(Some(reason)) => return Outcome::Drop(reason),
         };
@@ -91,6 +92,7 @@ impl Translator {
             return Outcome::Drop(DropReason::FlowLimit);
         }
         self.counters.flows_created += 1;
+        self.note_opened(address, reply);
         self.remember(&tuple, &target.service, endpoint, now);
         if relayed.is_some() {
             return self.dial(reply, address, packet);
@@ -112,30 +114,59 @@ impl Translator {
         Entry { node, inside: matches!(client, Some(Role::Pod { .. } | Role::Node { .. })) }
     }
 
-    /// The endpoint for a new flow. `Err(None)`: nobody serves, refuse. `Err(Some)`: drop.
+    /// The endpoint for a new flow, and where it has entered. `Err(None)`: nobody serves, refuse. `Err(Some)`: drop.
     fn choose<'t>(
         &mut self,
         tuple: &Tuple,
         target: &'t Target,
-        entry: Entry,
         now: Instant,
-    ) -> Result<&'t Endpoint, Option<DropReason>> {
+    ) -> Result<(&'t Endpoint, Entry), Option<DropReason>> {
         let service = &*target.service;
         let cluster = service.cluster_set();
+        let remembered = self.remembered(tuple, service, now);
+        let mut entry = self.entry(tuple, target.kind);
+        if entry.node.is_none() && matches!(target.kind, FrontendKind::LoadBalancer | FrontendKind::ExternalIp) {
+            if cluster.is_empty() {
+                return Err(None);
+            }
+            // A load balancer without a node to send to refuses.
+            entry.node = Some(self.balance(service, remembered).ok_or(None)?);
+        }
         // A client that is on no node is not restricted to one, and is near to none.
-        let set = match entry.node {
+        let all = (cluster, Scope::All);
+        let (set, scope) = match entry.node {
             // D-019: hints do not count here.
-            Some(node) if wants_local(target, entry) => service.local_set(node),
-            Some(node) => self.table.node(node).map_or(cluster, |node| service.near_set(node)),
-            None => cluster,
+            Some(node) if wants_local(target, entry) => (service.local_set(node), Scope::Local),
+            Some(node) => self.table.node(node).map_or(all, |node| service.near_set(node)),
+            None => all,
         };
         if set.is_empty() {
+            self.note_choice(target, scope, set, None);
             return Err((!cluster.is_empty()).then_some(DropReason::NoLocalEndpoint));
         }
-        let remembered = self.remembered(tuple, service, now).filter(|at| set.binary_search(at).is_ok());
+        let remembered = remembered.filter(|at| set.binary_search(at).is_ok());
+        self.note_choice(target, scope, set, remembered);
         // D-020: uniform, whatever was chosen before.
         let at = remembered.or_else(|| set.get(self.random.below(set.len())).copied());
-        at.and_then(|at| service.endpoints().get(at)).ok_or(None)
+        at.and_then(|at| service.endpoints().get(at)).map(|endpoint| (endpoint, entry)).ok_or(None)
+    }
+
+    /// The node that a load balancer sends a flow from outside to: any that is eligible (S-140); with policy Local only those
+    /// whose health check says that they have ready endpoints (S-141), unless none does and some still drain theirs. It knows
+    /// its clients again if the Service asks for that.
+    fn balance(&mut self, service: &ServicePort, remembered: Option<usize>) -> Option<NodeId> {
+        let Self { table, random, .. } = self;
+        let mut pick = |takes: &dyn Fn(NodeId) -> bool| {
+            let able = || table.balanced().iter().copied().filter(|&node| takes(node));
+            able().nth(random.below(able().count()))
+        };
+        if service.policies().external == TrafficPolicy::Cluster {
+            return pick(&|_| true);
+        }
+        let home = remembered.and_then(|at| service.endpoints().get(at)?.node);
+        pick(&|node| home == Some(node) && service.is_healthy_at(node))
+            .or_else(|| pick(&|node| service.is_healthy_at(node)))
+            .or_else(|| pick(&|node| !service.local_set(node).is_empty()))
     }
 
     /// The endpoint that session affinity asks for, as its place among the endpoints.
@@ -166,8 +197,7 @@ impl Translator {
         if !external || target.service.policies().external == TrafficPolicy::Local {
             return None;
         }
-        // An outside client's load balancer may choose any node: it chooses the endpoint's.
-        let node = node_address(entry.node.or(endpoint.node))?;
+        let node = node_address(entry.node)?;
         // What is delivered to the node itself keeps its source, and a node has its own already.
         (node != endpoint.addr && node != tuple.src).then_some(node)
     }

@@ -212,6 +212,7 @@ fn a_service_of_both_families_keeps_them_apart() {
         name: "node".into(),
         addresses: vec![addr("10.95.0.11"), addr("fd00:95::11")],
         zone: None,
+        balanced: true,
     });
     for (port, addresses) in [(1, ["10.244.0.10", "fd00:244::10"]), (2, ["10.244.0.11", "fd00:244::11"])] {
         for text in addresses {

@@ -127,6 +127,8 @@ pub(crate) struct Lab {
     /// Who is on the network: port and node, if on one.
     pub(crate) hosts: BTreeMap<Ipv4Addr, (u32, Option<usize>)>,
     pub(crate) services: Vec<Svc>,
+    /// Nodes that load balancers leave out.
+    pub(crate) excluded: Vec<Ipv4Addr>,
     pub(crate) outside: Option<PortId>,
     /// Whether flows to the outside are taken over at [`RELAY`].
     pub(crate) relay: bool,
@@ -151,7 +153,8 @@ impl Lab {
         ]);
         let translator = Translator::new(limits);
         let services = services.to_vec();
-        let mut lab = Self { translator, now: Instant::now(), hosts, services, outside: None, relay: false };
+        let mut lab =
+            Self { translator, now: Instant::now(), hosts, services, excluded: vec![], outside: None, relay: false };
         lab.install();
         lab
     }
@@ -169,7 +172,8 @@ impl Lab {
     fn table(&self) -> ServiceTable {
         let mut table = ServiceTable::new();
         let nodes = [("node-1", NODE_1, "east"), ("node-2", NODE_2, "west")].map(|(name, addr, zone)| {
-            table.add_node(Node { name: name.into(), addresses: vec![real(addr)], zone: Some(zone.into()) })
+            let balanced = self.hosts.contains_key(&addr) && !self.excluded.contains(&addr);
+            table.add_node(Node { name: name.into(), addresses: vec![real(addr)], zone: Some(zone.into()), balanced })
         });
         for (&addr, &(port, node)) in &self.hosts {
             let node = node.map(|node| nodes[node]);
