@@ -24,6 +24,12 @@ const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// The zone of a node.
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
+/// A node that load balancers leave out.
+const EXCLUDED_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+
+/// A node that is to be taken away by the cluster autoscaler.
+const REMOVAL_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
+
 /// How long a client stays with its endpoint when `sessionAffinityConfig` says nothing (S-023).
 const DEFAULT_AFFINITY: Duration = Duration::from_secs(10_800);
 
@@ -102,6 +108,10 @@ pub(crate) struct NodeRecord {
     pub(crate) name: Arc<str>,
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) zone: Option<Arc<str>>,
+    /// Load balancers are told not to send to it (S-140).
+    pub(crate) excluded: bool,
+    /// It is being deleted, or about to be taken away (D-103, S-140).
+    pub(crate) leaving: bool,
 }
 
 /// Protocols that are translated: all that the API accepts (S-160).
@@ -245,6 +255,13 @@ impl NodeRecord {
                 .filter(|address| address.type_ == "InternalIP")
                 .filter_map(|address| address.address.parse().ok())
                 .collect(),
+            excluded: node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(EXCLUDED_LABEL)),
+            leaving: node.metadata.deletion_timestamp.is_some()
+                || node
+                    .spec
+                    .iter()
+                    .flat_map(|spec| spec.taints.iter().flatten())
+                    .any(|taint| taint.key == REMOVAL_TAINT),
             zone: node
                 .metadata
                 .labels
@@ -353,6 +370,20 @@ mod tests {
             (node.zone.as_deref(), node.addresses),
             (Some("a"), vec!["10.95.0.11".parse().expect("an address")])
         );
+    }
+
+    // S-140
+    #[test]
+    fn labels_and_taints_keep_load_balancers_from_a_node() {
+        let node = |metadata: Value, taint: &str| {
+            let node = json!({"metadata": metadata, "spec": {"taints": [{"key": taint, "effect": "NoSchedule"}]}});
+            let record = NodeRecord::of(&serde_json::from_value(node).expect("a Node"));
+            (record.excluded, record.leaving)
+        };
+        assert_eq!(node(json!({}), "node.kubernetes.io/not-ready"), (false, false), "readiness does not matter");
+        assert_eq!(node(json!({"labels": {EXCLUDED_LABEL: ""}}), "x"), (true, false));
+        assert_eq!(node(json!({}), REMOVAL_TAINT), (false, true));
+        assert_eq!(node(json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}), "x"), (false, true));
     }
 
     // S-023

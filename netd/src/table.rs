@@ -98,6 +98,7 @@ pub(crate) fn build(inputs: &Inputs) -> (ServiceTable, Vec<Clash>) {
 /// Nodes come from the API and from links, whichever is first to name them; addresses from both.
 fn add_nodes(table: &mut ServiceTable, inputs: &Inputs) -> HashMap<Arc<str>, NodeId> {
     let mut addresses: BTreeMap<Arc<str>, BTreeSet<IpAddr>> = BTreeMap::new();
+    let mut up: BTreeSet<&str> = BTreeSet::new();
     for node in inputs.nodes.values() {
         addresses.entry(Arc::clone(&node.name)).or_default().extend(&node.addresses);
     }
@@ -106,15 +107,20 @@ fn add_nodes(table: &mut ServiceTable, inputs: &Inputs) -> HashMap<Arc<str>, Nod
             LinkRole::Pod { node } => {
                 addresses.entry(node.as_str().into()).or_default();
             }
-            LinkRole::Node { name } => addresses.entry(name.as_str().into()).or_default().extend(&link.addresses),
+            LinkRole::Node { name } => {
+                up.insert(name);
+                addresses.entry(name.as_str().into()).or_default().extend(&link.addresses);
+            }
             LinkRole::Workstation | LinkRole::ControlPlane | LinkRole::Relay { .. } => {}
         }
     }
     addresses
         .into_iter()
         .map(|(name, addresses)| {
-            let zone = inputs.nodes.get(&name).and_then(|node| node.zone.clone());
-            let node = Node { name: Arc::clone(&name), addresses: addresses.into_iter().collect(), zone };
+            let record = inputs.nodes.get(&name);
+            let zone = record.and_then(|node| node.zone.clone());
+            let balanced = up.contains(&*name) && record.is_none_or(|node| !node.excluded && !node.leaving);
+            let node = Node { name: Arc::clone(&name), addresses: addresses.into_iter().collect(), zone, balanced };
             (name, table.add_node(node))
         })
         .collect()

@@ -84,7 +84,13 @@ fn inputs(ports: Vec<ServicePortRecord>, slices: Vec<SliceRecord>) -> Inputs {
         slices: slices.collect(),
         nodes: BTreeMap::from([(
             "node-1".into(),
-            NodeRecord { name: "node-1".into(), addresses: vec![address("10.95.0.11")], zone: None },
+            NodeRecord {
+                name: "node-1".into(),
+                addresses: vec![address("10.95.0.11")],
+                zone: None,
+                excluded: false,
+                leaving: false,
+            },
         )]),
         ..Inputs::default()
     }
@@ -168,7 +174,13 @@ fn a_node_port_is_on_every_node_that_is_up_and_in_its_own_protocol() {
     let mut udp = front("dns", Protocol::Udp, 53);
     udp.node_port = Some(30053);
     let mut inputs = with_services(vec![service("web", "10.96.0.9", vec![front("", Protocol::Tcp, 80), udp])]);
-    let down = NodeRecord { name: "node-3".into(), addresses: vec![address("10.95.0.13")], zone: None };
+    let down = NodeRecord {
+        name: "node-3".into(),
+        addresses: vec![address("10.95.0.13")],
+        zone: None,
+        excluded: false,
+        leaving: false,
+    };
     inputs.nodes.insert("node-3".into(), down);
     assert_eq!(
         frontends(&build(&inputs)),
@@ -335,4 +347,23 @@ fn of_two_pods_bound_by_hand_to_one_host_port_the_older_has_it() {
         clashes.iter().map(|clash| &clash.claimant).collect::<Vec<_>>(),
         [&Claimant::Pod("n".into(), "new".into())]
     );
+}
+
+// S-140
+#[test]
+fn load_balancers_send_to_nodes_that_are_up_and_not_excluded() {
+    let record = |name: &str, excluded, leaving| {
+        let addresses = Vec::new();
+        (name.into(), NodeRecord { name: name.into(), addresses, zone: None, excluded, leaving })
+    };
+    let balanced = |excluded, leaving| {
+        let mut inputs = with_services(Vec::new());
+        inputs.nodes = BTreeMap::from([record("node-1", excluded, leaving), record("down", false, false)]);
+        let table = build(&inputs);
+        let node = |name: &str| table.nodes().iter().find(|node| &*node.name == name).map(|node| node.balanced);
+        (node("node-1"), node("node-2"), node("down"))
+    };
+    assert_eq!(balanced(false, false), (Some(true), Some(true), Some(false)), "node-2 has a link, and no object yet");
+    assert_eq!(balanced(true, false), (Some(false), Some(true), Some(false)));
+    assert_eq!(balanced(false, true), (Some(false), Some(true), Some(false)));
 }
