@@ -1,0 +1,703 @@
+//! What is known: reduced records of objects, read straight from the API's JSON, and what was seen inside the lab.
+//!
+//! Every field that an object may leave out has a default, so that the checks read like the statements they check.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Namespace and name.
+pub type Key = (String, String);
+
+/// Everything that is known when the question is answered.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// The lab's domain, such as `cluster.local`.
+    pub domain: String,
+    /// Names of the namespaces.
+    pub namespaces: Vec<String>,
+    /// Services of all namespaces.
+    pub services: Vec<Service>,
+    /// Pods of all namespaces.
+    pub pods: Vec<Pod>,
+    /// EndpointSlices of all namespaces.
+    pub slices: Vec<Slice>,
+    /// Nodes.
+    pub nodes: Vec<Node>,
+    /// Events of all namespaces, in the server's order.
+    pub events: Vec<Event>,
+    /// What makes pods.
+    pub workloads: Vec<Workload>,
+    /// What the data plane answers for; `None` when it was not asked.
+    pub frontends: Option<Vec<Frontend>>,
+    /// What it does not, because somebody else has the address.
+    pub clashes: Vec<Clash>,
+    /// Connections that were made of late, the oldest first.
+    pub flows: Vec<Flow>,
+    /// Addresses of Services, as ranges.
+    pub service_cidrs: Vec<IpNet>,
+    /// Faults that are made on purpose at the moment.
+    pub faults: Vec<ActiveFault>,
+    /// What listens inside a pod; nothing for pods that were not asked or did not answer.
+    pub sockets: BTreeMap<Key, Vec<Listener>>,
+    /// The last line that a container wrote before it ended, by pod and container.
+    pub last_lines: BTreeMap<(Key, String), String>,
+    /// What the client saw; nothing when it was not asked or did not answer.
+    pub seen: Seen,
+}
+
+/// What was seen from where the client is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Seen {
+    /// The address with which the client would ask.
+    pub source: Option<IpAddr>,
+    /// How one connection went.
+    pub attempt: Option<Attempt>,
+    /// Names that were looked up.
+    pub lookups: Vec<Lookup>,
+}
+
+/// One connection that was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attempt {
+    /// Where to.
+    pub target: SocketAddr,
+    /// `None` when it was accepted, else what the system said.
+    pub failure: Option<String>,
+}
+
+/// One name as a resolver looked it up.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Lookup {
+    /// The name as it was given.
+    pub name: String,
+    /// Each name that was asked for, in order.
+    pub steps: Vec<LookupStep>,
+    /// The addresses in the answer.
+    pub addresses: Vec<IpAddr>,
+    /// Why nobody could be asked, if so.
+    pub failure: Option<String>,
+}
+
+/// One question of a lookup.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LookupStep {
+    /// The complete name.
+    pub name: String,
+    /// Why it was asked for, such as `search svc.cluster.local`.
+    pub reason: String,
+    /// What the answer was.
+    pub verdict: String,
+    /// Whether there was a record.
+    pub found: bool,
+}
+
+/// A socket that takes connections or datagrams.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listener {
+    /// `TCP` or `UDP`.
+    pub protocol: String,
+    /// The address it is bound to.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+}
+
+/// An address and port that the data plane answers for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frontend {
+    /// The address and port.
+    pub at: SocketAddr,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: String,
+}
+
+/// An address and port that a Service claims and somebody else has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clash {
+    /// The address and port.
+    pub at: SocketAddr,
+    /// Who has it, in the data plane's words.
+    pub holder: String,
+}
+
+/// A connection that the data plane knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flow {
+    /// `namespace/name:port` of the Service, if it goes to one.
+    pub service: Option<String>,
+    /// Who made it.
+    pub client: SocketAddr,
+    /// Where it went.
+    pub endpoint: SocketAddr,
+    /// Its state, in the data plane's words.
+    pub state: String,
+}
+
+/// A fault that is made on purpose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveFault {
+    /// Its name.
+    pub name: String,
+    /// What it does, such as `loss 30%`.
+    pub effect: String,
+    /// Services that it concerns; none means that it may concern any.
+    pub services: Vec<Key>,
+    /// The command that ends it.
+    pub undo: Vec<String>,
+}
+
+macro_rules! records {
+    ($($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* })*) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Clone, Default, Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        pub struct $name { $($(#[$field_meta])* pub $field: $type,)* }
+    )*};
+}
+
+records! {
+    /// What all objects have.
+    Meta {
+        /// Name.
+        name: String,
+        /// Namespace; empty for objects without one.
+        namespace: String,
+        /// Unique id.
+        uid: String,
+        /// Labels.
+        labels: BTreeMap<String, String>,
+        /// When it was asked to go.
+        deletion_timestamp: Option<String>,
+        /// Who still has to agree to that.
+        finalizers: Vec<String>,
+        /// What made it.
+        owner_references: Vec<Owner>,
+    }
+    /// Who made an object.
+    Owner {
+        /// Kind.
+        kind: String,
+        /// Name.
+        name: String,
+    }
+    /// A Service.
+    Service {
+        /// Metadata.
+        metadata: Meta,
+        /// What is wanted.
+        spec: ServiceSpec,
+        /// What there is.
+        status: ServiceStatus,
+    }
+    /// What a Service wants.
+    ServiceSpec {
+        /// One of the four types.
+        #[serde(rename = "type")]
+        kind: String,
+        /// The primary address, or `None`.
+        #[serde(rename = "clusterIP")]
+        cluster_ip: String,
+        /// All its addresses.
+        #[serde(rename = "clusterIPs")]
+        cluster_ips: Vec<String>,
+        /// Ports.
+        ports: Vec<ServicePort>,
+        /// Labels of its pods.
+        selector: BTreeMap<String, String>,
+        /// `None` or `ClientIP`.
+        session_affinity: String,
+        /// `Cluster` or `Local`, for traffic from outside.
+        external_traffic_policy: String,
+        /// `Cluster` or `Local`, for traffic from pods.
+        internal_traffic_policy: String,
+        /// Whether pods that are not ready count too.
+        publish_not_ready_addresses: bool,
+        /// Who provides the load balancer.
+        load_balancer_class: String,
+        /// Who may ask the load balancer.
+        load_balancer_source_ranges: Vec<String>,
+        /// What an ExternalName stands for.
+        external_name: String,
+        /// Further addresses.
+        #[serde(rename = "externalIPs")]
+        external_ips: Vec<String>,
+        /// Its families, the primary first.
+        ip_families: Vec<String>,
+    }
+    /// One port of a Service.
+    ServicePort {
+        /// Name; empty if it has none.
+        name: String,
+        /// `TCP`, `UDP` or `SCTP`.
+        protocol: String,
+        /// The port at its address.
+        port: u16,
+        /// The port of the pods: a number or a name.
+        target_port: Value,
+        /// The port at every node.
+        node_port: Option<u16>,
+    }
+    /// What there is of a Service.
+    ServiceStatus {
+        /// Of its load balancer.
+        load_balancer: LoadBalancer,
+    }
+    /// A load balancer.
+    LoadBalancer {
+        /// Its addresses.
+        ingress: Vec<Ingress>,
+    }
+    /// An address of a load balancer.
+    Ingress {
+        /// The address.
+        ip: String,
+    }
+    /// A Pod.
+    Pod {
+        /// Metadata.
+        metadata: Meta,
+        /// What is wanted.
+        spec: PodSpec,
+        /// What there is.
+        status: PodStatus,
+    }
+    /// What a Pod wants.
+    PodSpec {
+        /// The node it is on; empty before it has one.
+        node_name: String,
+        /// Whether it has its node's network.
+        host_network: bool,
+        /// Containers.
+        containers: Vec<Container>,
+        /// Containers that run first.
+        init_containers: Vec<Container>,
+        /// Labels of the nodes that it may be on.
+        node_selector: BTreeMap<String, String>,
+        /// Conditions that others must set.
+        readiness_gates: Vec<Gate>,
+        /// The headless Service under which it has a name; empty if it has none.
+        subdomain: String,
+    }
+    /// A condition that somebody else sets before a pod counts as ready.
+    Gate {
+        /// Its type.
+        condition_type: String,
+    }
+    /// A container.
+    Container {
+        /// Name.
+        name: String,
+        /// Image.
+        image: String,
+        /// Ports that it declares.
+        ports: Vec<ContainerPort>,
+        /// How it is asked whether it is ready.
+        readiness_probe: Value,
+        /// How it is asked whether it has started.
+        startup_probe: Value,
+    }
+    /// A port that a container declares.
+    ContainerPort {
+        /// Name; empty if it has none.
+        name: String,
+        /// The number.
+        container_port: u16,
+        /// Protocol; empty means TCP.
+        protocol: String,
+        /// The port that it wants on its node.
+        host_port: Option<u16>,
+    }
+    /// What there is of a Pod.
+    PodStatus {
+        /// Phase.
+        phase: String,
+        /// The primary address; empty before it has one.
+        #[serde(rename = "podIP")]
+        pod_ip: String,
+        /// All addresses.
+        #[serde(rename = "podIPs")]
+        pod_ips: Vec<PodIp>,
+        /// Conditions.
+        conditions: Vec<Condition>,
+        /// Of each container.
+        container_statuses: Vec<ContainerStatus>,
+        /// Of each container that runs first.
+        init_container_statuses: Vec<ContainerStatus>,
+    }
+    /// One address of a pod.
+    PodIp {
+        /// The address.
+        ip: String,
+    }
+    /// A condition.
+    Condition {
+        /// Type.
+        #[serde(rename = "type")]
+        kind: String,
+        /// `True`, `False` or `Unknown`.
+        status: String,
+        /// Why, in one word.
+        reason: String,
+        /// Why.
+        message: String,
+    }
+    /// What there is of a container.
+    ContainerStatus {
+        /// Name.
+        name: String,
+        /// Whether it counts as ready.
+        ready: bool,
+        /// Whether its startup probe has succeeded, if it has one.
+        started: bool,
+        /// How often it was started anew.
+        restart_count: u32,
+        /// Now.
+        state: State,
+        /// Before.
+        last_state: State,
+    }
+    /// A container's state: one of the three.
+    State {
+        /// It waits.
+        waiting: Option<Waiting>,
+        /// It runs.
+        running: Option<Value>,
+        /// It has ended.
+        terminated: Option<Terminated>,
+    }
+    /// Why a container waits.
+    Waiting {
+        /// In one word.
+        reason: String,
+        /// In a sentence.
+        message: String,
+    }
+    /// How a container ended.
+    Terminated {
+        /// Its exit code.
+        exit_code: i32,
+        /// The signal that ended it.
+        signal: Option<i32>,
+    }
+    /// An EndpointSlice.
+    Slice {
+        /// Metadata.
+        metadata: Meta,
+        /// `IPv4`, `IPv6` or `FQDN`.
+        address_type: String,
+        /// Endpoints.
+        endpoints: Vec<Endpoint>,
+        /// Ports of all of them.
+        ports: Vec<SlicePort>,
+    }
+    /// One endpoint.
+    Endpoint {
+        /// Its addresses.
+        addresses: Vec<String>,
+        /// Its state.
+        conditions: EndpointConditions,
+        /// The node it is on; empty if unknown.
+        node_name: String,
+    }
+    /// The state of an endpoint; what is not said counts as fine.
+    EndpointConditions {
+        /// Whether it gets new connections.
+        ready: Option<bool>,
+        /// Whether it still serves.
+        serving: Option<bool>,
+        /// Whether it is going.
+        terminating: Option<bool>,
+    }
+    /// A port of a slice.
+    SlicePort {
+        /// Name; empty if it has none.
+        name: String,
+        /// Protocol.
+        protocol: String,
+        /// Number.
+        port: Option<u16>,
+    }
+    /// A Node.
+    Node {
+        /// Metadata.
+        metadata: Meta,
+        /// What is wanted.
+        spec: NodeSpec,
+        /// What there is.
+        status: NodeStatus,
+    }
+    /// What is wanted of a node.
+    NodeSpec {
+        /// Whether it takes no new pods.
+        unschedulable: bool,
+        /// What keeps pods away.
+        taints: Vec<Taint>,
+        /// Addresses of its pods.
+        #[serde(rename = "podCIDRs")]
+        pod_cidrs: Vec<IpNet>,
+    }
+    /// What keeps pods away from a node.
+    Taint {
+        /// Key.
+        key: String,
+        /// Effect.
+        effect: String,
+    }
+    /// What there is of a node.
+    NodeStatus {
+        /// Addresses.
+        addresses: Vec<NodeAddress>,
+        /// Conditions.
+        conditions: Vec<Condition>,
+    }
+    /// One address of a node.
+    NodeAddress {
+        /// The address.
+        address: String,
+    }
+    /// An Event.
+    Event {
+        /// Metadata.
+        metadata: Meta,
+        /// What it is about.
+        involved_object: Involved,
+        /// In one word.
+        reason: String,
+        /// In a sentence.
+        message: String,
+        /// When it was last seen.
+        last_timestamp: Option<String>,
+    }
+    /// What an event is about.
+    Involved {
+        /// Kind.
+        kind: String,
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        name: String,
+    }
+    /// A Deployment, StatefulSet, ReplicaSet or DaemonSet.
+    Workload {
+        /// Kind.
+        kind: String,
+        /// Metadata.
+        metadata: Meta,
+        /// What is wanted.
+        spec: WorkloadSpec,
+    }
+    /// What a workload wants.
+    WorkloadSpec {
+        /// How many pods; `None` for a DaemonSet.
+        replicas: Option<u32>,
+        /// What its pods look like.
+        template: Template,
+    }
+    /// What pods look like.
+    Template {
+        /// Metadata.
+        metadata: Meta,
+    }
+}
+
+impl Meta {
+    /// Namespace and name.
+    pub fn key(&self) -> Key {
+        (self.namespace.clone(), self.name.clone())
+    }
+
+    /// `namespace/name`.
+    pub(crate) fn path(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    pub(crate) fn leaves(&self) -> bool {
+        self.deletion_timestamp.is_some()
+    }
+}
+
+impl Service {
+    pub(crate) fn is_headless(&self) -> bool {
+        self.spec.cluster_ip == "None"
+    }
+
+    pub(crate) fn is_external_name(&self) -> bool {
+        self.spec.kind == "ExternalName"
+    }
+
+    /// Addresses at which its ports are, besides those of nodes: clusterIPs, load balancers, external ones.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.cluster_ips().into_iter().chain(self.outside_addresses())
+    }
+
+    pub(crate) fn cluster_ips(&self) -> Vec<IpAddr> {
+        self.spec.cluster_ips.iter().filter_map(|ip| ip.parse().ok()).collect()
+    }
+
+    pub(crate) fn load_balancer_ips(&self) -> Vec<IpAddr> {
+        self.status.load_balancer.ingress.iter().filter_map(|entry| entry.ip.parse().ok()).collect()
+    }
+
+    pub(crate) fn outside_addresses(&self) -> Vec<IpAddr> {
+        let external = self.spec.external_ips.iter().filter_map(|ip| ip.parse().ok());
+        self.load_balancer_ips().into_iter().chain(external).collect()
+    }
+
+    pub(crate) fn selects(&self, pod: &Pod) -> bool {
+        pod.metadata.namespace == self.metadata.namespace && self.selects_labels(&pod.metadata.labels)
+    }
+
+    pub(crate) fn selects_labels(&self, labels: &BTreeMap<String, String>) -> bool {
+        !self.spec.selector.is_empty() && self.spec.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
+impl ServicePort {
+    /// `80/TCP`.
+    pub(crate) fn label(&self) -> String {
+        format!("{}/{}", self.port, self.protocol())
+    }
+
+    pub(crate) fn protocol(&self) -> &str {
+        if self.protocol.is_empty() { "TCP" } else { &self.protocol }
+    }
+
+    /// The name of the target port, if it is one.
+    pub(crate) fn target_name(&self) -> Option<&str> {
+        self.target_port.as_str()
+    }
+
+    /// The target port as it is written.
+    pub(crate) fn target(&self) -> String {
+        match &self.target_port {
+            Value::String(name) => name.clone(),
+            Value::Number(number) => number.to_string(),
+            _ => self.port.to_string(),
+        }
+    }
+
+    /// The port of `pod` that this port leads to; `None` when no container has a port of that name.
+    pub(crate) fn resolve(&self, pod: &Pod) -> Option<u16> {
+        match self.target_name() {
+            Some(name) => pod
+                .spec
+                .containers
+                .iter()
+                .flat_map(|container| &container.ports)
+                .find(|port| port.name == name && port.protocol() == self.protocol())
+                .map(|port| port.container_port),
+            None => Some(self.target_port.as_u64().and_then(|port| port.try_into().ok()).unwrap_or(self.port)),
+        }
+    }
+}
+
+impl ContainerPort {
+    pub(crate) fn protocol(&self) -> &str {
+        if self.protocol.is_empty() { "TCP" } else { &self.protocol }
+    }
+}
+
+impl Pod {
+    pub(crate) fn condition(&self, kind: &str) -> Option<&Condition> {
+        self.status.conditions.iter().find(|condition| condition.kind == kind)
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.condition("Ready").is_some_and(|condition| condition.status == "True")
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    pub(crate) fn ips(&self) -> Vec<IpAddr> {
+        self.status
+            .pod_ips
+            .iter()
+            .map(|entry| &entry.ip)
+            .chain([&self.status.pod_ip])
+            .filter_map(|ip| ip.parse().ok())
+            .collect()
+    }
+}
+
+impl Endpoint {
+    /// As the data plane reads it: what is not said is fine.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.conditions.ready != Some(false)
+    }
+
+    /// Whether it may get traffic when nobody is ready (D-018).
+    pub(crate) fn is_last_resort(&self) -> bool {
+        self.conditions.terminating == Some(true) && self.conditions.serving != Some(false)
+    }
+}
+
+impl Node {
+    pub(crate) fn is_ready(&self) -> bool {
+        self.status.conditions.iter().any(|condition| condition.kind == "Ready" && condition.status == "True")
+    }
+
+    pub(crate) fn has(&self, address: IpAddr) -> bool {
+        self.status.addresses.iter().any(|own| own.address.parse() == Ok(address))
+    }
+}
+
+impl Facts {
+    pub(crate) fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
+        self.services.iter().find(|service| service.metadata.namespace == namespace && service.metadata.name == name)
+    }
+
+    pub(crate) fn pod(&self, namespace: &str, name: &str) -> Option<&Pod> {
+        self.pods.iter().find(|pod| pod.metadata.namespace == namespace && pod.metadata.name == name)
+    }
+
+    pub(crate) fn slices_of<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Slice> {
+        self.slices.iter().filter(|slice| {
+            slice.metadata.namespace == service.metadata.namespace
+                && slice.metadata.labels.get(SERVICE_NAME) == Some(&service.metadata.name)
+        })
+    }
+
+    /// The latest event about an object with one of these reasons.
+    pub(crate) fn event(&self, kind: &str, about: &Meta, reasons: &[&str]) -> Option<&Event> {
+        let fits = |event: &&Event| {
+            event.involved_object.kind == kind
+                && event.involved_object.namespace == about.namespace
+                && event.involved_object.name == about.name
+                && reasons.contains(&event.reason.as_str())
+        };
+        // Times in the API's format sort as text.
+        self.events.iter().filter(fits).max_by(|a, b| a.last_timestamp.cmp(&b.last_timestamp))
+    }
+
+    /// What has to be changed to change a pod for good: the Deployment behind its ReplicaSet, or its other owner.
+    pub(crate) fn maker(&self, pod: &Pod) -> Option<&Workload> {
+        let mut found = self.owner_of(&pod.metadata)?;
+        while let Some(above) = self.owner_of(&found.metadata) {
+            found = above;
+        }
+        Some(found)
+    }
+
+    fn owner_of(&self, meta: &Meta) -> Option<&Workload> {
+        let owner = meta.owner_references.first()?;
+        self.workloads.iter().find(|workload| {
+            workload.metadata.namespace == meta.namespace
+                && workload.kind == owner.kind
+                && workload.metadata.name == owner.name
+        })
+    }
+}
+
+/// The label that says whose a slice is.
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
