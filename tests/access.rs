@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use common::{Lab, MINISVC, PATIENCE, echo, fail, pod, succeed, up_command};
+use common::{Beside, Lab, MINISVC, PATIENCE, echo, fail, pod, succeed, up_command};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -145,6 +145,46 @@ fn the_sockets_refuse_every_other_user() {
     let mut cat = Command::new("setpriv");
     cat.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "cat"]).arg(kubeconfig);
     fail(&mut cat, 1);
+    // Plain HTTP on loopback is no way around it either.
+    let (_proxy, address) = proxy(&lab);
+    let url = format!("http://{address}/api/v1/namespaces/default/secrets");
+    let text = succeed(&mut as_nobody(&["__get", &url]));
+    assert_eq!(text, "403 this lab belongs to another user of this machine\n");
+    let text = succeed(Command::new(MINISVC).args(["__get", &url]));
+    assert!(text.starts_with("200 {"), "{text}");
+}
+
+/// `minisvc proxy`, and where it listens.
+fn proxy(lab: &Lab) -> (Beside, SocketAddr) {
+    let mut command = Command::new("sh");
+    // Its words go to standard error; this way they are read as they come.
+    command.args(["-c", "exec \"$0\" proxy --port 0 2>&1", MINISVC]);
+    command.env("MINISVC_LAB", "sockets").env("MINISVC_STATE_DIR", lab.state_dir());
+    let mut proxy = Beside::start(command);
+    let line = proxy.line("the proxy's address", |line| line.starts_with("Serving"));
+    let address = line.split_once("http://").and_then(|(_, rest)| rest.split_once(',')).expect("an address").0;
+    (proxy, address.parse().expect("an address"))
+}
+
+//
+#[test]
+fn over_plain_http_a_page_of_another_site_gets_nothing() {
+    let lab = Lab::start("sockets", &[]);
+    let (_proxy, address) = proxy(&lab);
+    let ask = |headers: &str| {
+        let mut socket = TcpStream::connect(address).expect("connected");
+        write!(socket, "GET /api/v1/services HTTP/1.1\r\nConnection: close\r\n{headers}\r\n").expect("sent");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("answered");
+        answer.split_whitespace().nth(1).expect("a status").to_owned()
+    };
+    let host = format!("Host: {address}\r\n");
+    assert_eq!(ask(&host), "200");
+    assert_eq!(ask(&format!("{host}Authorization: Bearer nonsense\r\n")), "200", "clients may send what they have");
+    assert_eq!(ask(&format!("{host}Origin: https://evil.example\r\n")), "403");
+    assert_eq!(ask(&format!("{host}Sec-Fetch-Site: cross-site\r\n")), "403");
+    assert_eq!(ask("Host: evil.example\r\n"), "403", "a name that leads here by somebody else's DNS");
+    drop(lab);
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! The command line as clap sees it. What the words mean is decided in `config.rs` and `commands/`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -30,6 +29,10 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Show the flows that the data plane translates, each with the endpoint it was given
     Flows(FlowsArgs),
+    /// Show the endpoints of a Service as the data plane has them: who is ready, where, and how much each gets
+    Endpoints(EndpointsArgs),
+    /// Show a table of the data plane
+    Table(TableArgs),
     /// Open a shell inside a lab: every virtual IP, pod and name is reachable from it
     Shell(LabArgs),
     /// Run one command inside a lab, or inside one of its pods
@@ -43,6 +46,12 @@ pub(crate) enum Command {
     /// Run kubectl against the lab
     #[command(disable_help_flag = true)]
     Kubectl(KubectlArgs),
+    /// Serve the lab's API over plain HTTP on 127.0.0.1, to programs of this user only
+    Proxy(ProxyArgs),
+    /// Show the lab live in the browser: Services, pods, and connections as they are made
+    Dashboard(DashboardArgs),
+    /// Show the lab live in this terminal: Services, endpoints, pods, connections, drops, events
+    Top(LabArgs),
     /// List objects, with kubectl's columns
     Get(GetArgs),
     /// Create or change objects from manifests
@@ -115,6 +124,11 @@ pub(crate) struct UpArgs {
     #[arg(short = 'f', long = "filename", value_name = "PATH")]
     pub(crate) filenames: Vec<PathBuf>,
 
+    /// A project: commands to run as Deployments and Services [default: minisvc.yaml in this folder, if there is one
+    /// and nothing else is asked for]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) project: Option<PathBuf>,
+
     /// Return as soon as the lab is ready and leave it running in the background
     #[arg(long)]
     pub(crate) detach: bool,
@@ -122,6 +136,10 @@ pub(crate) struct UpArgs {
     /// With -f: wait until the pods of the manifests are ready
     #[arg(long)]
     pub(crate) wait: bool,
+
+    /// End the lab when standard input ends, so that it goes with the program that started it
+    #[arg(long, conflicts_with = "detach")]
+    pub(crate) until_eof: bool,
 }
 
 /// What a lab looks like.
@@ -175,6 +193,10 @@ pub(crate) struct ShapeArgs {
     #[arg(long = "dns-upstream", env = "MINISVC_DNS_UPSTREAM", value_name = "ADDRESS[:PORT]", value_delimiter = ',')]
     pub(crate) dns_upstreams: Vec<String>,
 
+    /// Where names of one domain are asked instead, for example corp.example=192.0.2.53; may be repeated
+    #[arg(long = "dns-stub", value_name = "DOMAIN=ADDRESS[:PORT]")]
+    pub(crate) dns_stubs: Vec<String>,
+
     /// A name for a local command, usable as a container image; may be repeated
     #[arg(long = "image", value_name = "NAME=COMMAND")]
     pub(crate) images: Vec<String>,
@@ -217,16 +239,98 @@ pub(crate) struct FlowsArgs {
     pub(crate) lab: LabArgs,
 
     /// Only flows of this client; may be repeated
-    #[arg(long = "client", value_name = "ADDRESS:PORT")]
-    pub(crate) clients: Vec<SocketAddr>,
+    #[arg(long = "client", value_name = "ADDRESS[:PORT]")]
+    pub(crate) clients: Vec<String>,
 
-    /// At most so many current flows, and as many that were severed lately
+    /// Only flows to this Service
+    #[arg(long, value_name = "[NAMESPACE/]NAME")]
+    pub(crate) service: Option<String>,
+
+    /// Only flows from and to this pod
+    #[arg(long, value_name = "[NAMESPACE/]NAME")]
+    pub(crate) pod: Option<String>,
+
+    /// Only flows from and to this node and its pods
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
+
+    /// Only flows to this port, of the Service or of the endpoint
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+
+    /// At most so many current flows, the newest, and as many that were severed lately
     #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
     pub(crate) limit: usize,
 
     /// Output format
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EndpointsArgs {
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+
+    /// Namespace of the Service
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+
+    /// The Service: NAME, svc/NAME or service/NAME
+    pub(crate) service: String,
+}
+
+/// The tables of the data plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DataTable {
+    /// Addresses and ports at which Services are reached, with the endpoints new connections may go to
+    Frontends,
+    /// Who has which address
+    Routes,
+    /// Clients that keep their endpoint, and for how long
+    Affinity,
+    /// Addresses and ports that were claimed and are somebody else's
+    Clashes,
+    /// Everything that is counted, and every limit
+    Counters,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TableArgs {
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+
+    /// Which one
+    #[arg(value_enum, default_value_t = DataTable::Frontends)]
+    pub(crate) table: DataTable,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ProxyArgs {
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+
+    /// Port of 127.0.0.1; 0 takes any free one
+    #[arg(long, value_name = "PORT", default_value_t = 8001)]
+    pub(crate) port: u16,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DashboardArgs {
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+
+    /// Port of 127.0.0.1; 0 takes any free one
+    #[arg(long, value_name = "PORT", default_value_t = 8002)]
+    pub(crate) port: u16,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -1,11 +1,17 @@
 //! One file for each command, or for a few that share what they do.
 
+pub(crate) mod dashboard;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod endpoints;
 pub(crate) mod flows;
 pub(crate) mod inside;
 pub(crate) mod kubectl;
 pub(crate) mod objects;
+pub(crate) mod project;
+pub(crate) mod proxy;
 pub(crate) mod run;
 pub(crate) mod status;
+pub(crate) mod table;
+pub(crate) mod top;
 pub(crate) mod up;

@@ -12,10 +12,14 @@ mod args;
 mod commands;
 mod config;
 mod control;
+mod dashboard;
 mod discovery;
 mod error;
+mod extension;
+mod gateway;
 mod home;
 mod lab;
+mod live;
 mod load;
 mod lookup;
 mod manifests;
@@ -23,7 +27,12 @@ mod narrator;
 mod output;
 mod outside;
 mod probe;
+mod project;
+mod resolved;
+mod suggest;
 mod terminal;
+mod top;
+mod waiting;
 mod wires;
 mod workstation;
 
@@ -33,7 +42,10 @@ use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Cli, Command};
-use crate::commands::{demo, doctor, flows, inside, kubectl, objects, run, status, up};
+use crate::commands::{
+    dashboard as dashboard_command, demo, doctor, endpoints, flows, inside, kubectl, objects, proxy, run, status,
+    table, top as top_command, up,
+};
 use crate::error::{CliError, Context as _};
 
 fn main() -> ExitCode {
@@ -47,6 +59,7 @@ fn main() -> ExitCode {
         Some("__resolve") => return workstation::resolve_main(),
         Some("__get") => return probe::get_main(),
         Some("__dig") => return probe::dig_main(),
+        Some("__await") => return waiting::await_main(),
         Some("__lookup") => return lookup::lookup_main(),
         _ => {}
     }
@@ -88,10 +101,15 @@ async fn dispatch(command: &Command) -> Result<ExitCode, CliError> {
         Command::Down(args) => up::down(args).await.map(done),
         Command::Status(args) => status::status(args).await.map(done),
         Command::Flows(args) => flows::flows(args).await.map(done),
+        Command::Endpoints(args) => endpoints::endpoints(args).await.map(done),
+        Command::Table(args) => table::table(args).await.map(done),
         Command::Shell(args) => inside::shell(args).await,
         Command::Exec(args) => inside::exec(args).await,
         Command::Run(args) => run::run(args).await,
         Command::Dns(args) => inside::dns(args).await,
+        Command::Proxy(args) => proxy::proxy(args).await,
+        Command::Dashboard(args) => dashboard_command::dashboard(args).await,
+        Command::Top(args) => top_command::top(args).await.map(done),
         Command::Get(args) => objects::get(args).await.map(done),
         Command::Apply(args) => objects::apply(args).await.map(done),
         Command::Delete(args) => objects::delete(args).await.map(done),
