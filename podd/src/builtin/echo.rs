@@ -3,6 +3,8 @@
 //! Paths: `/healthz` is always 200; `/readyz` is 200 until `/readyz/fail` and again after `/readyz/ok`; everything
 //! else answers one line: pod, node, client address, method and path.
 //!
+//! With `--as MANNER` it stands for a well-known image (see `manner`).
+//!
 //! SIGTERM starts a drain, because connections are still sent here until every data plane has heard that this pod is
 //! no endpoint any more (D-091): it goes on accepting until nobody has come for [`QUIET`], at most for [`DRAIN`],
 //! answers what it was asked, tells clients to connect anew, and ends with 0. SIGINT ends it at once.
@@ -18,10 +20,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::http::{self, Head, Parsed};
+use super::manner::{Facts, Manner, Plan, Task, plan};
 use super::{block_signals, wait_for_signal};
 
-/// Where it listens unless `PORT` says otherwise.
-const PORT: u16 = 8080;
 /// Connections at a time; further ones are closed at once.
 const CONNECTIONS: usize = 1000;
 /// A thread needs little here.
@@ -41,6 +42,8 @@ const LOOK: Duration = Duration::from_millis(5);
 struct Echo {
     /// Pod and node, as they are shown.
     who: String,
+    host: String,
+    manner: Manner,
     ready: AtomicBool,
     open: AtomicUsize,
     started: Instant,
@@ -55,11 +58,21 @@ struct Echo {
 pub fn echo_main() -> ExitCode {
     let signals = block_signals();
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let port = variable("PORT").and_then(|port| port.parse().ok()).unwrap_or(PORT);
-    let pod = variable("POD_NAME").or_else(|| variable("HOSTNAME")).unwrap_or_else(|| "unknown".to_owned());
+    let args: Vec<String> = std::env::args().skip(2).collect();
+    let plan = match plan(&args, variable("PORT").and_then(|port| port.parse().ok())) {
+        Ok(Task::Serve(plan)) => plan,
+        Ok(Task::Pause) => return super::pause_main(),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{error}");
+            return ExitCode::from(2);
+        }
+    };
+    let host = variable("HOSTNAME").unwrap_or_else(|| "unknown".to_owned());
+    let pod = variable("POD_NAME").unwrap_or_else(|| host.clone());
     let node = variable("NODE_NAME").map(|node| format!(" on {node}")).unwrap_or_default();
-    let echo = Arc::new(Echo::new(format!("{pod}{node}")));
-    match echo.listen(port) {
+    let Plan { manner, port, udp_port } = plan;
+    let echo = Arc::new(Echo { host, manner, ..Echo::new(format!("{pod}{node}")) });
+    match echo.listen(port, udp_port) {
         Ok(()) => match wait_for_signal(&signals) {
             Some(Signal::SIGTERM) => {
                 echo.drain();
@@ -79,7 +92,9 @@ pub fn echo_main() -> ExitCode {
 impl Echo {
     fn new(who: String) -> Self {
         Self {
+            host: who.clone(),
             who,
+            manner: Manner::Echo,
             ready: AtomicBool::new(true),
             open: AtomicUsize::new(0),
             started: Instant::now(),
@@ -111,15 +126,15 @@ impl Echo {
     }
 
     /// Starts the threads that serve. Both families if the kernel has IPv6, else IPv4.
-    fn listen(self: &Arc<Self>, port: u16) -> std::io::Result<()> {
-        let any6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-        let any4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        let tcp = TcpListener::bind(any6).or_else(|_| TcpListener::bind(any4))?;
-        let udp = UdpSocket::bind(any6).or_else(|_| UdpSocket::bind(any4))?;
+    fn listen(self: &Arc<Self>, port: u16, udp_port: u16) -> std::io::Result<()> {
+        let any6 = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let any4 = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let tcp = TcpListener::bind(any6(port)).or_else(|_| TcpListener::bind(any4(port)))?;
+        let udp = UdpSocket::bind(any6(udp_port)).or_else(|_| UdpSocket::bind(any4(udp_port)))?;
         let _ = writeln!(std::io::stdout(), "{} listens on port {port}", self.who);
-        let echo = Arc::clone(self);
+        let (echo, datagrams) = (Arc::clone(self), Arc::clone(self));
         spawn(move || echo.accept(&tcp))?;
-        spawn(move || return_datagrams(&udp))
+        spawn(move || datagrams.return_datagrams(&udp))
     }
 
     fn accept(self: &Arc<Self>, listener: &TcpListener) {
@@ -148,6 +163,7 @@ impl Echo {
 
     fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
         let client = stream.peer_addr()?;
+        let server = stream.local_addr()?;
         stream.set_read_timeout(Some(IDLE))?;
         stream.set_nodelay(true)?;
         let mut pending = Vec::new();
@@ -157,9 +173,9 @@ impl Echo {
                 Parsed::Head(mut head) => {
                     let asked = Asked::begin(&self.unanswered);
                     skip_body(&mut stream, &mut pending, &head)?;
-                    let (status, text) = self.reply(&head, client);
+                    let (status, text) = self.reply(&head, server, client);
                     head.keep_alive &= !self.draining.load(Ordering::SeqCst);
-                    stream.write_all(&http::answer(&head, status, &text))?;
+                    stream.write_all(&http::answer(&head, &status, &text))?;
                     drop(asked);
                     if !head.keep_alive {
                         return Ok(());
@@ -180,7 +196,18 @@ impl Echo {
         }
     }
 
-    fn reply(&self, head: &Head, client: SocketAddr) -> (&'static str, String) {
+    fn reply(&self, head: &Head, server: SocketAddr, client: SocketAddr) -> (String, String) {
+        let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        let now = || jiff::Timestamp::now().to_string();
+        let facts = Facts { host: &self.host, server: canonical(server), client: canonical(client), now: &now };
+        if let Some(answer) = self.manner.answer(head, &facts) {
+            return answer;
+        }
+        let (status, text) = self.own_reply(head, client);
+        (status.to_owned(), text)
+    }
+
+    fn own_reply(&self, head: &Head, client: SocketAddr) -> (&'static str, String) {
         match head.path.split('?').next().unwrap_or_default() {
             "/healthz" => ("200 OK", "ok\n".to_owned()),
             "/readyz/fail" => self.set_ready(false),
@@ -188,6 +215,17 @@ impl Echo {
             "/readyz" if self.ready.load(Ordering::Relaxed) => ("200 OK", "ok\n".to_owned()),
             "/readyz" => ("503 Service Unavailable", "not ready\n".to_owned()),
             _ => ("200 OK", format!("{} saw {} ask {} {}\n", self.who, plain(client), head.method, head.path)),
+        }
+    }
+
+    fn return_datagrams(&self, socket: &UdpSocket) {
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            // An error is an ICMP message about an earlier answer.
+            let Ok((count, client)) = socket.recv_from(&mut buffer) else { continue };
+            let asked = buffer.get(..count).unwrap_or_default();
+            let answer = self.manner.datagram(asked, &self.host, client);
+            let _ = socket.send_to(&answer, client);
         }
     }
 
@@ -234,15 +272,6 @@ fn return_bytes(stream: &mut TcpStream, first: &[u8]) -> std::io::Result<()> {
             return Ok(());
         }
         stream.write_all(chunk.get(..count).unwrap_or_default())?;
-    }
-}
-
-fn return_datagrams(socket: &UdpSocket) {
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        // An error is an ICMP message about an earlier answer.
-        let Ok((count, client)) = socket.recv_from(&mut buffer) else { continue };
-        let _ = socket.send_to(buffer.get(..count).unwrap_or_default(), client);
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod echo;
 mod http;
+mod manner;
 
 use std::process::ExitCode;
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use minisvc_sandbox::{Credentials, MountSpace, ProcessSpec, SpawnError};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::debug;
 
 use super::container::Waiting;
 use super::event::{Instance, StartFailure};
@@ -19,7 +21,8 @@ use crate::attach::AttachPoint;
 use crate::env::compose::{self, Objects};
 use crate::env::expand::expand;
 use crate::env::services::service_variables;
-use crate::image;
+use crate::image::bring::{For, bring, find_program};
+use crate::image::{self, Known, Recipe, Wanted};
 use crate::logs::write::{LogWriter, Progress};
 use crate::shared::{Node, Running, Shared, reference};
 use crate::terminal::Terminal;
@@ -50,12 +53,22 @@ pub(crate) async fn start(
         return Err(refused("CreateContainerError", "podd is shutting down".to_owned()));
     }
     let environment = environment(shared, node, pod, container, sandbox).await?;
-    let argv = command_line(shared, container, &environment)?;
+    let Recipe { argv, extras } = recipe(shared, container, &environment)?;
     let user = user(shared, pod, container)?;
-    let mounts = mounts(container, &sandbox.roots, &sandbox.files, &environment)
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    // Only root may give files away; without root there is one user anyway.
+    let owner = user.as_ref().map(|user| user.uid).filter(|_| !shared.sandbox.is_rootless());
+    let for_container = For {
+        directory: &shared.pod_dir(uid).join("image").join(&container.name),
+        owner,
+        ipv6: sandbox.addresses.iter().any(IpAddr::is_ipv6),
+        path: path_of(&environment),
+    };
+    let brought = bring(&extras, &for_container)
+        .map_err(|error| refused("CreateContainerError", format!("files of the image: {error}")))?;
+    let mounts = mounts(container, &sandbox.roots, &sandbox.files, &brought, &environment)
         .map_err(|error| refused("CreateContainerConfigError", error.to_string()))?;
     write_hosts(pod, sandbox).map_err(|error| refused("CreateContainerError", error.to_string()))?;
-    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     let directory = log_dir(shared, uid, &container.name);
     let writer = LogWriter::create(&directory, instance.attempt, shared.config.log_limit);
     let writer = writer.map_err(|error| refused("CreateContainerError", format!("no log file: {error}")))?;
@@ -67,8 +80,9 @@ pub(crate) async fn start(
         environment.push(("TERM".into(), "xterm".into()));
     }
     let Stdio { theirs: [stdin, stdout, stderr], out, err, input, terminal } = stdio;
-    let cwd =
-        container.working_dir.clone().filter(|dir| !dir.is_empty()).map_or_else(|| NO_DIRECTORY.into(), PathBuf::from);
+    give_streams([&stdin, &stdout, &stderr], owner);
+    let named = container.working_dir.as_deref().filter(|dir| !dir.is_empty());
+    let cwd = PathBuf::from(named.or(extras.directory).unwrap_or(NO_DIRECTORY));
     let spec = ProcessSpec {
         argv: argv.into_iter().map(OsString::from).collect(),
         env: environment.clone(),
@@ -157,21 +171,43 @@ async fn environment(
         .map_err(|error| refused("CreateContainerConfigError", error.to_string()))
 }
 
-fn command_line(
+fn recipe(
     shared: &Shared,
     container: &Container,
     environment: &BTreeMap<String, String>,
-) -> Result<Vec<String>, StartFailure> {
-    let line = image::command_line(
-        container.image.as_deref().unwrap_or_default(),
-        container.command.as_deref().unwrap_or_default(),
-        container.args.as_deref().unwrap_or_default(),
-        &shared.config.images,
-        &shared.config.builtin_program,
-    );
-    let line = line.map_err(|error| refused("ErrImageNeverPull", error.to_string()))?;
+) -> Result<Recipe, StartFailure> {
+    // Only what the manifest says refers to variables, not the scripts of ready images.
     let lookup = |name: &str| environment.get(name).cloned();
-    Ok(line.iter().map(|word| expand(word, lookup)).collect())
+    let expanded = |words: &Option<Vec<String>>| -> Vec<String> {
+        words.iter().flatten().map(|word| expand(word, lookup)).collect()
+    };
+    let wanted = Wanted {
+        image: container.image.as_deref().unwrap_or_default(),
+        command: &expanded(&container.command),
+        args: &expanded(&container.args),
+    };
+    let path = path_of(environment);
+    let known = Known {
+        images: &shared.config.images,
+        builtin: &shared.config.builtin_program,
+        find: &|program| find_program(program, path),
+    };
+    image::recipe(&wanted, &known).map_err(|error| refused("ErrImageNeverPull", error.to_string()))
+}
+
+fn path_of(environment: &BTreeMap<String, String>) -> &str {
+    environment.get("PATH").map_or("", String::as_str)
+}
+
+/// Makes the container's user the owner of its streams, so that a program may open `/dev/stdout` anew.
+fn give_streams(streams: [&Option<OwnedFd>; 3], owner: Option<u32>) {
+    for stream in streams.into_iter().flatten() {
+        if let Some(uid) = owner
+            && let Err(error) = std::os::unix::fs::fchown(stream, Some(uid), None)
+        {
+            debug!(%error, "a stream is not the container's own");
+        }
+    }
 }
 
 /// Who the container runs as: its own security context, else the pod's, else who started minisvc.
@@ -222,8 +258,12 @@ fn refused(reason: &str, message: String) -> StartFailure {
 /// A program that cannot be executed fails the container; a sandbox that is gone or a mount that is refused does not.
 fn spawn_failure(error: &SpawnError) -> StartFailure {
     match error {
-        SpawnError::NotFound { .. }
-        | SpawnError::NoInterpreter { .. }
+        SpawnError::NotFound { program, .. } => {
+            let package = image::package_of(program.rsplit('/').next().unwrap_or_default());
+            let hint = package.map(|package| format!(" (`apt-get install {package}` has it on Debian and Ubuntu)"));
+            StartFailure::Failed(chain(error) + &hint.unwrap_or_default())
+        }
+        SpawnError::NoInterpreter { .. }
         | SpawnError::PermissionDenied { .. }
         | SpawnError::NotExecutable { .. }
         | SpawnError::ArgumentsTooLong { .. }

@@ -1,5 +1,6 @@
 //! Probes: when to ask, and what a row of answers means. `run` does the asking; nothing here waits or connects.
 
+mod grpc;
 pub(crate) mod run;
 mod tls;
 
@@ -7,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Probe;
 
+/// What a probe says it is, unless its manifest says otherwise (P-025).
+const USER_AGENT: &str = "kube-probe/1.36";
 /// First pause between two looks at a container that is not ready yet; it doubles up to the period (P-029).
 const EAGER_FIRST: Duration = Duration::from_millis(100);
 

@@ -1,4 +1,4 @@
-//! Asks a container: exec, HTTP, TCP, or just waiting. From the node's network, as the kubelet of a node does.
+//! Asks a container: exec, HTTP, TCP, gRPC, or just waiting. From the node's network, as the kubelet of a node does.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
@@ -9,7 +9,9 @@ use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, LifecycleHandler, Probe, TCPSocketAction};
+use k8s_openapi::api::core::v1::{
+    Container, ExecAction, GRPCAction, HTTPGetAction, LifecycleHandler, Probe, TCPSocketAction,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use minisvc_sandbox::{ExitStatus, MountSpace, Namespace, Process, ProcessSpec};
 use thiserror::Error;
@@ -73,8 +75,10 @@ pub(crate) async fn probe(target: &Target<'_>, probe: &Probe, limit: Duration) -
             http_get(target, action).await
         } else if let Some(action) = &probe.tcp_socket {
             tcp(target, action).await.map(|()| Passed::Plainly)
+        } else if let Some(action) = &probe.grpc {
+            grpc(target, action).await.map(|()| Passed::Plainly)
         } else {
-            Err(said("this kind of probe is not supported; use exec, httpGet or tcpSocket"))
+            Err(said("the probe says nothing to ask; give it exec, httpGet, tcpSocket or grpc"))
         }
     };
     timeout(limit, asking).await.unwrap_or(Err(Failure::Timeout(limit)))
@@ -160,6 +164,14 @@ async fn watch(process: &Process, mut output: pipe::Receiver, limit: Duration) -
 async fn tcp(target: &Target<'_>, action: &TCPSocketAction) -> Result<(), Failure> {
     let address = socket_address(target, action.host.as_deref(), &action.port)?;
     target.node.connect_tcp(address).await.map(drop).map_err(|error| said(format!("dial tcp {address}: {error}")))
+}
+
+async fn grpc(target: &Target<'_>, action: &GRPCAction) -> Result<(), Failure> {
+    let address = socket_address(target, None, &IntOrString::Int(action.port))?;
+    let refused = |error: std::io::Error| said(format!("dial tcp {address}: {error}"));
+    let stream = target.node.connect_tcp(address).await.map_err(refused)?;
+    let service = action.service.as_deref().unwrap_or_default();
+    super::grpc::check(stream, &address.to_string(), service).await.map_err(said)
 }
 
 /// P-025: the pod's address unless a host is given, a port by number or by name.
@@ -289,7 +301,7 @@ fn request(place: &Place, action: &HTTPGetAction) -> Result<Request<Empty<Bytes>
     let mut builder = Request::get(&place.path).header(header::CONNECTION, "close");
     for (name, value) in [
         ("Host", place.address.to_string()),
-        ("User-Agent", "kube-probe/1.36".to_owned()),
+        ("User-Agent", super::USER_AGENT.to_owned()),
         ("Accept", "*/*".to_owned()),
     ] {
         if !given(name) {

@@ -8,6 +8,7 @@ use minisvc_sandbox::Mount;
 
 use super::{Root, VolumeError};
 use crate::env::expand::expand;
+use crate::image::bring::Brought;
 
 /// Sockets through which the host's libraries would ask the host instead of the pod's DNS.
 const HIDDEN: [&str; 3] =
@@ -21,11 +22,12 @@ pub(crate) struct PodFiles {
     pub(crate) nsswitch: PathBuf,
 }
 
-/// The mounts of `container`, parents before children.
+/// The mounts of `container`, parents before children; its own come before what the pod and its image have.
 pub(crate) fn mounts(
     container: &Container,
     roots: &BTreeMap<String, Root>,
     own: &PodFiles,
+    brought: &[Brought],
     environment: &BTreeMap<String, String>,
 ) -> Result<Vec<Mount>, VolumeError> {
     let mut binds = Vec::new();
@@ -47,6 +49,11 @@ pub(crate) fn mounts(
     for (target, source) in own {
         if !binds.iter().any(|(taken, ..)| taken == Path::new(target)) {
             binds.push((PathBuf::from(target), source.clone(), false));
+        }
+    }
+    for Brought { source, target, read_only } in brought {
+        if !binds.iter().any(|(taken, ..)| taken == target) {
+            binds.push((target.clone(), source.clone(), *read_only));
         }
     }
     binds.sort_by_key(|(target, ..)| target.components().count());
@@ -96,7 +103,12 @@ mod tests {
             let roots = BTreeMap::from([("data".to_owned(), root(false)), ("conf".to_owned(), root(true))]);
             let own = PodFiles { hosts: "/h".into(), resolv_conf: "/r".into(), nsswitch: "/n".into() };
             let environment = BTreeMap::from([("POD".to_owned(), "web-0".to_owned())]);
-            mounts(&container, &roots, &own, &environment)
+            let brought = ["/srv", "/etc/app"].map(|target| Brought {
+                source: "/image".into(),
+                target: target.into(),
+                read_only: false,
+            });
+            mounts(&container, &roots, &own, &brought, &environment)
         }
 
         fn binds(&self, list: Value) -> Vec<(String, String, bool)> {
@@ -131,7 +143,8 @@ mod tests {
             {"name": "data", "mountPath": "/srv", "readOnly": true},
         ]);
         let binds = place.binds(list);
-        assert_eq!(binds.first().expect("a mount").0, "/srv");
+        assert_eq!(binds.first().expect("a mount"), &("/srv".to_owned(), String::new(), true), "not the image's");
+        assert!(binds.contains(&("/etc/app".to_owned(), "/image".to_owned(), false)));
         assert_eq!(binds.last().expect("a mount"), &("/srv/data/deep".to_owned(), "web-0/x".to_owned(), false));
     }
 

@@ -15,7 +15,6 @@ use crate::tests;
 tests![
     test_a_pod_becomes_ready,
     test_the_node_is_registered_and_beats,
-    test_an_unmapped_image_waits_and_says_how_to_map_it,
     test_a_missing_program_crash_loops,
     test_a_failing_container_is_restarted,
     test_a_job_like_pod_succeeds_or_fails,
@@ -73,25 +72,6 @@ async fn test_the_node_is_registered_and_beats() {
     let renewed = |lease: Option<&Lease>| lease.and_then(|l| l.spec.as_ref()?.renew_time.as_ref()).is_some();
     let lease = kube::runtime::wait::await_condition(leases, NODE, renewed);
     tokio::time::timeout(PATIENCE, lease).await.expect("in time").expect("a lease");
-    lab.stop().await;
-}
-
-// P-020
-async fn test_an_unmapped_image_waits_and_says_how_to_map_it() {
-    let lab = Lab::start().await;
-    lab.pod("db", json!({"containers": [{"name": "db", "image": "redis:7"}]})).await;
-    let refused = |pod: Option<&Pod>| pod.is_some_and(|pod| waiting(pod).0 == "ErrImageNeverPull");
-    let pod = lab.until("db", "refused", refused).await.expect("a pod");
-    assert!(waiting(&pod).1.contains("--image redis=COMMAND"), "{}", waiting(&pod).1);
-    assert_eq!(status(&pod).phase.as_deref(), Some("Pending"));
-    lab.event("db", "Failed").await;
-    lab.pod(
-        "say",
-        json!({"restartPolicy": "Never", "containers": [{"name": "say", "image": "say:1", "args": ["hello"]}]}),
-    )
-    .await;
-    lab.phase("say", "Succeeded").await;
-    assert_eq!(lab.log("say", Default::default()).await, "said: hello\n");
     lab.stop().await;
 }
 

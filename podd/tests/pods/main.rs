@@ -7,6 +7,8 @@
 
 mod families;
 mod harness;
+mod health;
+mod images;
 mod lab;
 mod life;
 mod logs;
@@ -20,7 +22,16 @@ fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("__sandbox") => minisvc_sandbox::helper_main(),
         Some("__echo") => minisvc_podd::builtin::echo_main(),
+        Some("__health") => health::main(),
         Some("__pause") => minisvc_podd::builtin::pause_main(),
-        _ => harness::run(&[families::TESTS, life::TESTS, logs::TESTS, probes::TESTS, scale::TESTS, view::TESTS]),
+        _ => harness::run(&[
+            families::TESTS,
+            images::TESTS,
+            life::TESTS,
+            logs::TESTS,
+            probes::TESTS,
+            scale::TESTS,
+            view::TESTS,
+        ]),
     }
 }

@@ -16,7 +16,7 @@ tests![
     test_tcp_probes_and_named_ports,
     test_a_failing_liveness_probe_restarts_the_container,
     test_a_hanging_command_fails_by_its_timeout,
-    test_a_probe_that_cannot_be_asked_says_so,
+    test_a_grpc_probe_asks_the_health_service,
 ];
 
 // P-023, P-027, P-030, P-018
@@ -111,11 +111,24 @@ async fn test_a_hanging_command_fails_by_its_timeout() {
     lab.stop().await;
 }
 
-async fn test_a_probe_that_cannot_be_asked_says_so() {
+// P-023
+async fn test_a_grpc_probe_asks_the_health_service() {
     let lab = Lab::start().await;
-    let mut container = shell("app", "exec sleep 1000");
-    container["readinessProbe"] = json!({"grpc": {"port": 9000}});
-    lab.pod("grpc", json!({"containers": [container]})).await;
-    lab.event_saying("grpc", "Unhealthy", "not supported").await;
+    let program = std::env::current_exe().expect("a path").display().to_string();
+    let probe = json!({"grpc": {"port": 8092, "service": "db"}, "periodSeconds": 1, "failureThreshold": 1});
+    let container = json!({"name": "app", "command": [program, "__health", "8092", "/data/serving"], "readinessProbe": probe,
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}]});
+    let volumes = json!([{"name": "data", "emptyDir": {}}]);
+    lab.pod("grpc", json!({"hostNetwork": true, "containers": [container], "volumes": volumes})).await;
+    lab.event_saying("grpc", "Unhealthy", "NOT_SERVING").await;
+    assert_eq!(lab.exec("grpc", "touch /data/serving").await, ExitStatus::Code(0));
+    lab.ready("grpc").await;
+    assert_eq!(lab.exec("grpc", "rm /data/serving").await, ExitStatus::Code(0));
+    lab.until("grpc", "unready", |pod| pod.is_some_and(|p| condition(p, "Ready") == "False")).await;
+    // Whatever is no health service is not healthy either.
+    let probe = json!({"grpc": {"port": 8093}});
+    let echo = json!({"name": "echo", "image": "minisvc/echo", "env": [{"name": "PORT", "value": "8093"}], "readinessProbe": probe});
+    lab.pod("plain", json!({"hostNetwork": true, "containers": [echo]})).await;
+    lab.event_saying("plain", "Unhealthy", "gRPC").await;
     lab.stop().await;
 }
