@@ -1,0 +1,3 @@
+//! What the fuzz targets of the API server share.
+
+pub mod drive;

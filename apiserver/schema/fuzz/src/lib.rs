@@ -1,0 +1,3 @@
+//! What the fuzz targets of the schema share.
+
+pub mod drive;
