@@ -1,37 +1,35 @@
 //! What a request wants to do, in the words of authorisation.
 
-use crate::request_info::Verb;
-
 /// The question authorisation answers: may this identity do that?
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Attributes {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attributes<'a> {
     /// Something below a group-version.
     Resource {
-        /// What is to be done.
-        verb: Verb,
+        /// What is to be done: the verb of a request, or one that only rules know, such as `impersonate`.
+        verb: &'a str,
         /// API group, empty for core.
-        group: String,
+        group: &'a str,
         /// Plural resource.
-        resource: String,
+        resource: &'a str,
         /// Subresource, or empty.
-        subresource: String,
+        subresource: &'a str,
         /// Namespace, or empty for cluster-wide requests.
-        namespace: String,
+        namespace: &'a str,
         /// Object name, or empty.
-        name: String,
+        name: &'a str,
     },
-    /// Discovery, OpenAPI and the like: everybody who is known may read them.
+    /// Discovery, OpenAPI and the like.
     Path {
         /// Lower-case HTTP method.
-        verb: String,
+        verb: &'a str,
         /// The path as requested.
-        path: String,
+        path: &'a str,
     },
 }
 
-impl Attributes {
+impl Attributes<'_> {
     /// The reason given in a 403, such as `User "u" cannot get resource "pods" in API group "" in the namespace "d"`.
-    pub fn refusal(&self, user: &str) -> String {
+    pub(crate) fn refusal(&self, user: &str) -> String {
         match self {
             Self::Path { verb, path } => format!("User \"{user}\" cannot {verb} path \"{path}\""),
             Self::Resource { verb, group, resource, subresource, namespace, .. } => {
@@ -41,7 +39,6 @@ impl Attributes {
                 } else {
                     format!("in the namespace \"{namespace}\"")
                 };
-                let verb = verb.as_str();
                 format!(
                     "User \"{user}\" cannot {verb} resource \"{resource}{slash}{subresource}\" in API group \"{group}\" {place}"
                 )

@@ -1,4 +1,4 @@
-//! What exists from the start: four namespaces and the Service `kubernetes` (A-059, S-169 to S-172).
+//! What exists from the start: four namespaces, the first roles and the Service `kubernetes` (A-059, S-169 to S-172).
 
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::ApiError;
 use crate::meta;
+use crate::rbac;
 use crate::registry::Resource;
 use crate::server::Server;
 use crate::write::{Part, Writer};
@@ -26,6 +27,10 @@ pub(crate) async fn run(server: &Server) -> Result<(), ApiError> {
         let namespace = json!({"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}}});
         create(server, "", "namespaces", "", namespace).await?;
     }
+    let roles = rbac::defaults::objects();
+    let roles = roles.into_iter().map(|(plural, object)| create(server, rbac::GROUP, plural, "", object));
+    // All at once, so that a disk has to sync only a few times.
+    futures::future::try_join_all(roles).await?;
     look_after_kubernetes(server).await
 }
 
@@ -162,6 +167,7 @@ fn writer<'a>(server: &'a Server, resource: &'a Arc<Resource>, namespace: &'a st
         applied: false,
         dry_run: false,
         manager: "apiserver",
+        asker: None,
         now: Timestamp::now(),
     }
 }

@@ -225,7 +225,7 @@ fn legacy_review(review: &Review) -> Value {
     json!({
         "name": review.plural,
         "singularName": review.plural.trim_end_matches('s'),
-        "namespaced": false,
+        "namespaced": review.namespaced,
         "kind": review.kind,
         "verbs": ["create"],
     })
@@ -285,7 +285,7 @@ fn aggregated_resources(offer: &Offer<'_>, group: &str, version: &str) -> Vec<Va
         json!({
             "resource": review.plural,
             "responseKind": response_kind(review.group, review.version, review.kind),
-            "scope": "Cluster",
+            "scope": if review.namespaced { "Namespaced" } else { "Cluster" },
             "singularResource": review.plural.trim_end_matches('s'),
             "verbs": ["create"],
         })

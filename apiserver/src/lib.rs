@@ -22,6 +22,7 @@ mod negotiate;
 mod node_service;
 mod openapi;
 mod paging;
+mod rbac;
 pub mod registry;
 mod render;
 mod request_info;
@@ -53,7 +54,6 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use crate::attributes::Attributes;
 pub use crate::dialer::Dialer;
 pub use crate::error::ApiError;
 pub use crate::extension::{Extension, ExtensionResource};
@@ -64,7 +64,7 @@ pub use crate::node_service::{
     Streams,
 };
 pub use crate::request_info::Verb;
-use crate::serve::{Authenticator, Ca, ServerNames};
+use crate::serve::{Ca, ServerNames};
 use crate::server::Server;
 
 /// How a server is set up.
@@ -115,7 +115,7 @@ pub enum OpenError {
 #[derive(Clone)]
 pub struct ApiServer {
     server: Arc<Server>,
-    /// Looks after the Service `kubernetes`; joined by [`ApiServer::close`].
+    /// Looks after the Service `kubernetes` and aggregated roles; joined by [`ApiServer::close`].
     keeper: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -146,7 +146,10 @@ impl ApiServer {
         let ca = open_ca(&options)?;
         let server = Arc::new(Server::new(store, ca, options));
         bootstrap::run(&server).await?;
-        let keeper = tokio::spawn(bootstrap::keep(Arc::downgrade(&server), server.closing.clone()));
+        let (weak, closing) = (Arc::downgrade(&server), server.closing.clone());
+        let keeper = tokio::spawn(async move {
+            tokio::join!(bootstrap::keep(weak.clone(), closing.clone()), rbac::aggregate::keep(weak, closing));
+        });
         Ok(Self { server, keeper: Arc::new(Mutex::new(Some(keeper))) })
     }
 
@@ -178,20 +181,13 @@ impl ApiServer {
     /// When the certificates cannot be used.
     pub async fn serve_tls(&self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), serve::CaError> {
         let config = self.server.ca.server_config()?;
-        serve::serve_tls(listener, self.router(), config, self.authenticator(), shutdown).await;
+        serve::serve_tls(listener, self.router(), config, self.server.authenticator(), shutdown).await;
         Ok(())
     }
 
     /// Serves on a Unix socket to root and the `allowed` uids until `shutdown`; see [`serve::serve_unix`].
     pub async fn serve_unix(&self, listener: UnixListener, allowed: Vec<u32>, shutdown: CancellationToken) {
-        serve::serve_unix(listener, self.router(), self.authenticator(), allowed, shutdown).await;
-    }
-
-    /// Checks tokens against the ServiceAccounts that exist.
-    fn authenticator(&self) -> Authenticator {
-        let store = self.server.store.clone();
-        let find = move |namespace: &str, name: &str| server::service_account_uid(&store, namespace, name);
-        Authenticator::new(Arc::clone(self.server.ca.tokens()), Arc::new(find))
+        serve::serve_unix(listener, self.router(), self.server.authenticator(), allowed, shutdown).await;
     }
 
     /// Adds the figures of another part of the lab to `/metrics`.

@@ -24,7 +24,7 @@ pub(crate) fn documents(registry: &Registry) -> OpenApi {
         version: review.version.to_owned(),
         kind: review.kind.to_owned(),
         plural: review.plural.to_owned(),
-        namespaced: false,
+        namespaced: review.namespaced,
     });
     OpenApi::new(stored.chain(reviews).collect(), crate::discovery::GIT_VERSION)
 }

@@ -68,6 +68,8 @@ pub struct Resource {
     pub default: fn(&mut Value),
     /// Before validation: drops, clears and carries over fields. `old` is `None` on create.
     pub prepare: fn(new: &mut Value, old: Option<&Value>),
+    /// After `prepare` of a new object: what depends on another object of its namespace.
+    pub complete: fn(new: &mut Value, find: &Find<'_>),
     /// The rules of the kind. Metadata common to all kinds is already checked.
     pub validate: fn(new: &Value, old: Option<&Value>) -> Vec<FieldError>,
     /// The rules for a write to `/status`.
@@ -79,6 +81,9 @@ pub struct Resource {
     /// Set when objects are kept in the form of another kind (both Event groups share one store, A-161).
     pub stored_as: Option<StoredAs>,
 }
+
+/// Finds another object of the same namespace by where its kind is stored and its name.
+pub type Find<'a> = dyn Fn(&str, &str) -> Option<Value> + 'a;
 
 impl Resource {
     /// The values most kinds share; names are empty.
@@ -109,6 +114,7 @@ impl Resource {
         row: crate::table::name_and_created,
         default: |_| (),
         prepare: |_, _| (),
+        complete: |_, _| (),
         validate: |_, _| Vec::new(),
         validate_status: |_, _| Vec::new(),
         warnings: |_, _| Vec::new(),

@@ -150,7 +150,7 @@ pub enum Verb {
     Delete,
     /// DELETE of a collection.
     DeleteCollection,
-    /// One that no request has, only a review of access: `*`, or a word nobody knows.
+    /// A method that means nothing here: only who may everything may ask for it.
     Other,
 }
 
@@ -168,21 +168,6 @@ impl Verb {
             Self::DeleteCollection => "deletecollection",
             Self::Other => "*",
         }
-    }
-
-    /// The verb of this name.
-    pub(crate) fn named(name: &str) -> Self {
-        const REAL: [Verb; 8] = [
-            Verb::Get,
-            Verb::List,
-            Verb::Watch,
-            Verb::Create,
-            Verb::Update,
-            Verb::Patch,
-            Verb::Delete,
-            Verb::DeleteCollection,
-        ];
-        REAL.into_iter().find(|verb| verb.as_str() == name).unwrap_or(Self::Other)
     }
 
     /// The verb of a method on a resource path; None when the method means nothing there.

@@ -14,9 +14,10 @@ use crate::extension::Extension;
 use crate::metrics::Metrics;
 use crate::node_service::NodeService;
 use crate::paging::Snapshots;
+use crate::rbac::Authorizer;
 use crate::registry::{Claim, PoolConfig, Pools, Registry, Resource};
 use crate::resources::{ipaddress, servicecidr};
-use crate::serve::Ca;
+use crate::serve::{Authenticator, Ca};
 use crate::{Options, meta, openapi, stored};
 
 /// The state behind every handler.
@@ -34,6 +35,8 @@ pub(crate) struct Server {
     pub(crate) upgraded: TaskTracker,
     /// For lists that are read in pages.
     pub(crate) snapshots: Snapshots,
+    /// Who may do what.
+    pub(crate) authorizer: Authorizer,
     /// What is told at `/metrics`.
     pub(crate) metrics: Metrics,
     node_service: RwLock<Option<Arc<dyn NodeService>>>,
@@ -54,6 +57,7 @@ impl Server {
             ca,
             upgraded: TaskTracker::new(),
             snapshots: Snapshots::default(),
+            authorizer: Authorizer::default(),
             metrics: Metrics::default(),
             node_service: RwLock::new(None),
             dialer: RwLock::new(None),
@@ -67,6 +71,13 @@ impl Server {
 
     pub(crate) fn dialer(&self) -> Option<Arc<dyn Dialer>> {
         self.dialer.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Checks tokens against the ServiceAccounts that exist.
+    pub(crate) fn authenticator(&self) -> Authenticator {
+        let store = self.store.clone();
+        let find = move |namespace: &str, name: &str| service_account_uid(&store, namespace, name);
+        Authenticator::new(Arc::clone(self.ca.tokens()), Arc::new(find))
     }
 
     pub(crate) fn set_node_service(&self, service: Arc<dyn NodeService>) {
@@ -136,7 +147,7 @@ impl Server {
 }
 
 /// The uid of a ServiceAccount, as long as it exists: tokens are worth no more than that.
-pub(crate) fn service_account_uid(store: &Store, namespace: &str, name: &str) -> Option<String> {
+fn service_account_uid(store: &Store, namespace: &str, name: &str) -> Option<String> {
     store.get(&Key::new("serviceaccounts", namespace, name)).map(|record| record.head.uid.clone())
 }
 

@@ -180,7 +180,7 @@ async fn reviews_answer_who_and_whether() {
     let answer = ask("POST", path).json(&question).of(&server).await;
     assert_eq!((answer.code, &answer.json()["status"]["allowed"]), (StatusCode::CREATED, &json!(true)));
     let nothing = ask("POST", path).json(&json!({"spec": {}})).of(&server).await;
-    assert_eq!(nothing.code, StatusCode::BAD_REQUEST);
+    assert_eq!(nothing.code, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(ask("GET", path).of(&server).await.code, StatusCode::METHOD_NOT_ALLOWED);
 }
 

@@ -173,6 +173,52 @@ async fn kubectl_applies() {
     assert!(typo.contains("unknown field \"spec.ports[0].targetPrt\""), "{typo}");
 }
 
+// A-006, A-155
+#[tokio::test]
+async fn kubectl_asks_and_writes_who_may_what() {
+    let Some(lab) = lab().await else { return };
+    let roles = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: reader, namespace: default}
+rules:
+- {apiGroups: [\"\"], resources: [pods, pods/log], verbs: [get, list]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: reader, namespace: default}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}
+subjects:
+- {apiGroup: rbac.authorization.k8s.io, kind: User, name: jane}
+";
+    let reconciled = lab.ok_with("auth reconcile -f -", roles).await;
+    assert!(reconciled.contains("role.rbac.authorization.k8s.io/reader reconciled"), "{reconciled}");
+    let more = roles.replace("[get, list]", "[get, list, watch]").replace("name: jane}", "name: joan}");
+    lab.ok_with("auth reconcile -f -", &more).await;
+    let subjects = lab.json("get rolebinding reader").await["subjects"].clone();
+    assert_eq!(subjects.as_array().map(Vec::len), Some(2), "{subjects}");
+    for name in ["jane", "joan"] {
+        assert_eq!(lab.ok(&format!("auth can-i watch pods --as={name}")).await.trim(), "yes");
+    }
+    let no = lab.run("auth can-i delete pods --as=jane", "").await;
+    assert_eq!((no.status.code(), String::from_utf8(no.stdout).unwrap().trim()), (Some(1), "no"));
+    let list = lab.ok("auth can-i --list --as=jane").await;
+    assert!(list.contains("pods/log") && list.contains("[get list watch]") && list.contains("/api/*"), "{list}");
+    assert!(lab.ok("auth can-i --list").await.contains("*.*"));
+    let who = lab.ok("auth whoami --as=jane --as-group=dev --as-uid=7").await;
+    assert!(who.contains("jane") && who.contains("[dev system:authenticated]") && who.contains('7'), "{who}");
+    let refused = lab.fails("get secrets --as=jane", "").await;
+    let why = "User \"jane\" cannot list resource \"secrets\" in API group \"\" in the namespace \"default\"";
+    assert!(refused.contains(why), "{refused}");
+    assert!(lab.ok("get pods --as=jane").await.is_empty());
+    let made = lab.ok("create role r --verb=get --resource=pods --resource-name=a").await;
+    assert!(made.contains("created"), "{made}");
+    lab.ok("create rolebinding b --role=r --serviceaccount=default:robot").await;
+    lab.ok("create clusterrole c --verb=get --non-resource-url=/metrics").await;
+    lab.ok("create clusterrolebinding d --clusterrole=c --user=jane").await;
+    assert!(lab.ok("get --raw /metrics --as=jane").await.contains("apiserver_request_total"));
+}
+
 // A-077, A-079, A-080, A-081
 #[tokio::test]
 async fn kubectl_applies_on_the_server() {

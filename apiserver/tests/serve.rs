@@ -96,17 +96,6 @@ async fn a_token_tells_who_asks_until_its_key_or_its_account_is_gone() {
     assert_eq!(get(&mut client, "/api", Some(&token)).await.0, StatusCode::UNAUTHORIZED);
 }
 
-//
-#[tokio::test]
-async fn impersonation_is_refused() {
-    let lab = Lab::start().await;
-    let mut client = lab.connect(Some(lab.ca.admin())).await;
-    let request = Request::get("/api").header("Impersonate-User", "jane").body(empty()).unwrap();
-    let (code, body) = send(&mut client, request).await;
-    assert_eq!(code, StatusCode::FORBIDDEN, "{body}");
-    assert!(body.contains("\"reason\":\"Forbidden\""), "{body}");
-}
-
 //
 #[tokio::test]
 async fn the_server_certificate_is_good_for_every_name_of_the_server() {

@@ -349,7 +349,7 @@ async fn whoever_may_ask_learns_what_others_may_do() {
     }
     assert!(ids.iter().all(|id| id.len() == 36) && ids[0] != ids[1], "every answer has its own name");
     let nobody = ask("POST", review).json(&question(json!({}))).of(&server).await;
-    assert_eq!(nobody.code, StatusCode::BAD_REQUEST);
+    assert_eq!(nobody.code, StatusCode::UNPROCESSABLE_ENTITY);
     let account = minisvc_apiserver::Identity::new("system:serviceaccount:default:robot", &["system:serviceaccounts"]);
     let refused = ask("POST", review).identity(account).json(&question(json!({"user": "jane"}))).of(&server).await;
     assert_eq!(refused.code, StatusCode::FORBIDDEN);

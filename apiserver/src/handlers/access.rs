@@ -6,55 +6,55 @@ use crate::attributes::Attributes;
 use crate::error::{ApiError, Target};
 use crate::identity::Identity;
 use crate::request_info::{ResourcePath, Verb};
-use crate::serve;
+use crate::server::Server;
 
 /// Refuses with a 403 what the identity may not do.
-pub(super) fn authorize(identity: &Identity, attributes: &Attributes, target: Target) -> Result<(), ApiError> {
-    if allowed(identity, attributes) {
+pub(super) fn authorize(
+    server: &Server,
+    identity: &Identity,
+    attributes: &Attributes<'_>,
+    target: Target,
+) -> Result<(), ApiError> {
+    let decision = server.authorizer.decide(&server.store, identity, attributes);
+    if decision.allowed {
         return Ok(());
     }
-    let why = attributes.refusal(&identity.user);
+    let mut why = attributes.refusal(&identity.user);
+    if !decision.reason.is_empty() {
+        why = format!("{why}: {}", decision.reason);
+    }
     Err(ApiError::Forbidden { target: Box::new(target), why, causes: Vec::new() })
 }
 
-/// Discovery, OpenAPI and unknown paths.
-pub(super) fn authorize_path(identity: &Identity, parts: &Parts) -> Result<(), ApiError> {
-    let path = parts.uri.path().to_owned();
-    let attributes = Attributes::Path { verb: parts.method.as_str().to_ascii_lowercase(), path };
-    authorize(identity, &attributes, Target::default())
+/// Discovery, OpenAPI, metrics and unknown paths.
+pub(super) fn authorize_path(server: &Server, identity: &Identity, parts: &Parts) -> Result<(), ApiError> {
+    let verb = parts.method.as_str().to_ascii_lowercase();
+    let attributes = Attributes::Path { verb: &verb, path: parts.uri.path() };
+    authorize(server, identity, &attributes, Target::default())
 }
 
-/// Reviews of oneself.
-pub(super) fn authorize_review(identity: &Identity, path: &ResourcePath) -> Result<(), ApiError> {
-    let attributes = Attributes::Resource {
-        verb: Verb::Create,
-        group: path.group.clone(),
-        resource: path.resource.clone(),
-        subresource: String::new(),
-        namespace: path.namespace.clone().unwrap_or_default(),
-        name: String::new(),
-    };
-    authorize(identity, &attributes, Target::default())
-}
-
-/// What another part of the lab answers for.
-pub(super) fn authorize_extension(
+/// Whatever has a path like that of a resource. `name` is that of the path, or the one a selector chooses.
+pub(super) fn authorize_resource(
+    server: &Server,
     identity: &Identity,
     path: &ResourcePath,
-    verb: Option<Verb>,
+    verb: Verb,
+    name: &str,
+    target: Target,
 ) -> Result<(), ApiError> {
-    let attributes = Attributes::Resource {
-        verb: verb.unwrap_or(Verb::Other),
-        group: path.group.clone(),
-        resource: path.resource.clone(),
-        subresource: path.subresource.clone().unwrap_or_default(),
-        namespace: path.namespace.clone().unwrap_or_default(),
-        name: path.name.clone().unwrap_or_default(),
+    let namespace = match &path.namespace {
+        Some(namespace) => namespace,
+        // A Namespace lies in itself, so that who administers it may see it.
+        None if path.group.is_empty() && path.resource == "namespaces" => name,
+        None => "",
     };
-    authorize(identity, &attributes, Target::default())
-}
-
-/// The one question; reviews ask it too.
-pub(crate) fn allowed(identity: &Identity, attributes: &Attributes) -> bool {
-    serve::authorize(identity, attributes)
+    let attributes = Attributes::Resource {
+        verb: verb.as_str(),
+        group: &path.group,
+        resource: &path.resource,
+        subresource: path.subresource.as_deref().unwrap_or_default(),
+        namespace,
+        name,
+    };
+    authorize(server, identity, &attributes, target)
 }

@@ -58,6 +58,7 @@ async fn ask_budget(call: &Call<'_>, pod: &Value, dry_run: bool) -> Result<(), A
         return Err(ApiError::Internal(why.to_owned()));
     }
     let writer = Writer {
+        asker: Some(&call.identity),
         server: call.server,
         resource,
         namespace: call.namespace(),

@@ -2,6 +2,7 @@
 
 mod access;
 mod eviction;
+mod impersonate;
 mod log;
 mod objects;
 mod proxy;
@@ -10,8 +11,6 @@ mod stream;
 mod subresources;
 mod token;
 mod watch;
-
-pub(crate) use access::allowed;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -24,7 +23,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
 use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 
-use crate::attributes::Attributes;
 use crate::error::{ApiError, Target};
 use crate::identity::Identity;
 use crate::metrics::Asked;
@@ -32,6 +30,7 @@ use crate::negotiate::Form;
 use crate::registry::{Resource, Subresource};
 use crate::render::{self, IncludeObject, Renderer};
 use crate::request_info::{Query, ResourcePath, Route, Verb};
+use crate::selectors::FieldSelector;
 use crate::server::Server;
 use crate::{discovery, health, openapi, reviews};
 
@@ -56,8 +55,9 @@ pub(crate) async fn handle(server: Arc<Server>, request: Request<Body>) -> Respo
     response
 }
 
-async fn respond(server: Arc<Server>, parts: Parts, body: Body) -> Result<Response, ApiError> {
+async fn respond(server: Arc<Server>, mut parts: Parts, body: Body) -> Result<Response, ApiError> {
     let route = Route::parse(parts.uri.path());
+    impersonate::apply(&server, &mut parts)?;
     match &route {
         Route::Health(check) => return Ok(health::check(&server, check, &Query::parse(parts.uri.query()))),
         Route::Version => return read_only(&parts).map(|()| discovery::version()),
@@ -65,18 +65,20 @@ async fn respond(server: Arc<Server>, parts: Parts, body: Body) -> Result<Respon
     }
     let identity = parts.extensions.get::<Identity>().cloned().ok_or(ApiError::Unauthorized)?;
     if !matches!(route, Route::Resource(_)) {
-        access::authorize_path(&identity, &parts)?;
+        access::authorize_path(&server, &identity, &parts)?;
         return outside_of_resources(&server, &parts, &route);
     }
     let Route::Resource(path) = route else { return Err(ApiError::UnknownPath) };
     if let Some(review) = reviews::find(&path) {
-        access::authorize_review(&identity, &path)?;
-        return reviews::handle(review, &identity, &parts, body).await;
+        let target = Target { group: review.group, resource: review.plural, name: String::new() };
+        access::authorize_resource(&server, &identity, &path, Verb::Create, "", target)?;
+        return reviews::handle(&server, review, &path, &identity, &parts, body).await;
     }
     let query = Query::parse(parts.uri.query());
     let verb = Verb::of(&parts.method, &path, &query);
     if let Some(extension) = server.extension().filter(|extension| extension.serves(&path)) {
-        access::authorize_extension(&identity, &path, verb)?;
+        let (verb, name) = (verb.unwrap_or(Verb::Other), path.name.as_deref().unwrap_or_default());
+        access::authorize_resource(&server, &identity, &path, verb, name, Target::default())?;
         return Ok(extension.answer(parts, body).await);
     }
     let resource = server.registry.find(&path.group, &path.version, &path.resource).ok_or(ApiError::UnknownPath)?;
@@ -102,6 +104,13 @@ fn outside_of_resources(server: &Server, parts: &Parts, route: &Route) -> Result
         Route::OpenApi(document) => openapi::answer(&server.openapi, document, &parts.headers),
         Route::Health(_) | Route::Version | Route::Resource(_) | Route::Unknown => Err(ApiError::UnknownPath),
     }
+}
+
+/// The one object that the field selector of a collection lets through: who may see that one may ask for it like this.
+fn selected_name(resource: &Resource, query: &Query, verb: Verb) -> Option<String> {
+    let of_collection = matches!(verb, Verb::List | Verb::Watch | Verb::DeleteCollection);
+    let selector = query.get("fieldSelector").filter(|_| of_collection)?;
+    FieldSelector::parse(selector, resource.selectable_names).ok()?.name().map(str::to_owned)
 }
 
 fn read_only(parts: &Parts) -> Result<(), ApiError> {
@@ -155,16 +164,9 @@ impl<'a> Call<'a> {
             target: Box::new(Target { group: resource.group, resource: resource.plural, name: String::new() }),
         };
         let verb = verb.ok_or_else(not_allowed)?;
-        let attributes = Attributes::Resource {
-            verb,
-            group: path.group.clone(),
-            resource: path.resource.clone(),
-            subresource: path.subresource.clone().unwrap_or_default(),
-            namespace: path.namespace.clone().unwrap_or_default(),
-            name: path.name.clone().unwrap_or_default(),
-        };
-        let target = resource.target(path.name.as_deref().unwrap_or_default());
-        access::authorize(&identity, &attributes, target)?;
+        let selected = selected_name(resource, &query, verb);
+        let name = path.name.as_deref().or(selected.as_deref()).unwrap_or_default();
+        access::authorize_resource(server, &identity, path, verb, name, resource.target(name))?;
         // One object of a namespaced kind has no address without its namespace.
         let needs_namespace = path.name.is_some() || matches!(verb, Verb::Create | Verb::DeleteCollection);
         if resource.namespaced && path.namespace.is_none() && needs_namespace {

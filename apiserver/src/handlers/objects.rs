@@ -145,7 +145,7 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response, ApiError> {
 }
 
 /// A writer for this request.
-pub(super) fn writer<'a>(call: &Call<'a>, part: Part, dry_run: bool, manager: &'a str) -> Writer<'a> {
+pub(super) fn writer<'a>(call: &'a Call<'a>, part: Part, dry_run: bool, manager: &'a str) -> Writer<'a> {
     Writer {
         server: call.server,
         resource: call.resource,
@@ -155,6 +155,7 @@ pub(super) fn writer<'a>(call: &Call<'a>, part: Part, dry_run: bool, manager: &'
         applied: false,
         dry_run,
         manager,
+        asker: Some(&call.identity),
         now: call.now,
     }
 }

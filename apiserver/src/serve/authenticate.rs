@@ -11,13 +11,18 @@ use rustls::pki_types::CertificateDer;
 use tracing::debug;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::authorize::is_public;
-use super::token::{Claims, TokenSigner, user_name};
+use super::token::{Claims, ISSUER, TokenSigner, user_name};
 use crate::error::{ApiError, Target};
 use crate::identity::{AUTHENTICATED, Identity, MASTERS};
 
 /// The uid of a ServiceAccount by namespace and name, `None` when there is no such account.
 pub type FindServiceAccount = dyn Fn(&str, &str) -> Option<String> + Send + Sync;
+
+/// The group of all ServiceAccounts.
+const ACCOUNTS: &str = "system:serviceaccounts";
+/// Where an identity tells the pod that its token is bound to.
+const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 
 /// How a browser hands over a token with a WebSocket, where it cannot set headers.
 const TOKEN_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
@@ -55,6 +60,23 @@ impl Peer {
     }
 }
 
+/// What a token is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TokenReview {
+    /// It tells who holds it.
+    Valid {
+        /// Who that is.
+        identity: Identity,
+        /// Whom it may be shown to, of those that were asked about.
+        audiences: Vec<String>,
+    },
+    /// Nothing.
+    Worthless {
+        /// Why.
+        why: String,
+    },
+}
+
 /// Finds out who sent a request.
 #[derive(Clone)]
 pub struct Authenticator {
@@ -81,22 +103,46 @@ impl Authenticator {
     /// # Errors
     /// [`ApiError::Unauthorized`] when it is worth nothing.
     pub fn check_token(&self, token: &str, now: Timestamp) -> Result<Identity, ApiError> {
-        let refused = |why: &dyn fmt::Display| {
-            debug!(%why, "a token was refused");
-            ApiError::Unauthorized
-        };
-        let claims = self.tokens.verify(token, now).map_err(|error| refused(&error))?;
-        if !claims.is_for_this_api() {
-            return Err(refused(&"it is for another audience"));
+        match self.review_token(token, &[], now) {
+            TokenReview::Valid { identity, .. } => Ok(identity),
+            TokenReview::Worthless { why } => {
+                debug!(%why, "a token was refused");
+                Err(ApiError::Unauthorized)
+            }
         }
-        let Claims { bound, .. } = claims;
+    }
+
+    /// Whose token it is, and which of the `audiences` it may be shown to: at least one. None stands for this API.
+    pub(crate) fn review_token(&self, token: &str, audiences: &[String], now: Timestamp) -> TokenReview {
+        let this_api = [ISSUER.to_owned()];
+        let wanted = if audiences.is_empty() { &this_api } else { audiences };
+        match self.read_token(token, now) {
+            Err(why) => TokenReview::Worthless { why },
+            Ok((identity, claimed)) => {
+                let audiences: Vec<String> = wanted.iter().filter(|one| claimed.contains(one)).cloned().collect();
+                if audiences.is_empty() {
+                    return TokenReview::Worthless { why: "the token is for another audience".to_owned() };
+                }
+                TokenReview::Valid { identity, audiences }
+            }
+        }
+    }
+
+    /// Who holds a token, and whom it may be shown to.
+    fn read_token(&self, token: &str, now: Timestamp) -> Result<(Identity, Vec<String>), String> {
+        let Claims { bound, aud, .. } = self.tokens.verify(token, now).map_err(|error| error.to_string())?;
         let account = bound.serviceaccount;
         if (self.find_service_account)(&bound.namespace, &account.name).as_ref() != Some(&account.uid) {
-            return Err(refused(&"its ServiceAccount is gone"));
+            return Err("the ServiceAccount of the token is gone".to_owned());
         }
-        let own_group = format!("system:serviceaccounts:{}", bound.namespace);
-        let groups = ["system:serviceaccounts", &own_group, AUTHENTICATED];
-        Ok(Identity::new(user_name(&bound.namespace, &account.name), &groups))
+        let extra = bound.pod.into_iter().flat_map(|pod| [(POD_NAME, pod.name), (POD_UID, pod.uid)]);
+        let identity = Identity {
+            user: user_name(&bound.namespace, &account.name),
+            groups: account_groups(&bound.namespace),
+            uid: account.uid,
+            extra: extra.map(|(key, value)| (key.to_owned(), vec![value])).collect(),
+        };
+        Ok((identity, aud))
     }
 
     /// Who sent this request; `None` for nobody, who may ask for this path all the same.
@@ -122,18 +168,27 @@ impl Authenticator {
                 None => return Err(ApiError::Unauthorized),
             },
         };
-        refuse_impersonation(identity.as_ref(), headers)?;
         Ok(identity)
     }
 }
 
-/// Acting as somebody else is not supported, and to ignore that wish would be to answer another question.
-fn refuse_impersonation(identity: Option<&Identity>, headers: &HeaderMap) -> Result<(), ApiError> {
-    let Some(header) = headers.keys().find(|name| name.as_str().starts_with("impersonate-")) else { return Ok(()) };
-    let name = headers.get(header).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-    let user = identity.map_or("system:anonymous", |identity| &identity.user);
-    let why = format!("User \"{user}\" cannot impersonate: minisvc does not support the header {header}");
-    Err(forbidden(Target { group: "", resource: "users", name }, why))
+/// What is answered without credentials.
+fn is_public(path: &str) -> bool {
+    let path = path.trim_matches('/');
+    let first = path.split('/').next().unwrap_or_default();
+    matches!(first, "healthz" | "livez" | "readyz") || path == "version"
+}
+
+/// The groups of every ServiceAccount of a namespace.
+pub(crate) fn account_groups(namespace: &str) -> Vec<String> {
+    let own = format!("{ACCOUNTS}:{namespace}");
+    vec![ACCOUNTS.to_owned(), own, AUTHENTICATED.to_owned()]
+}
+
+/// Namespace and name of the ServiceAccount that this is the user name of.
+pub(crate) fn account_of_user(user: &str) -> Option<(&str, &str)> {
+    let (namespace, name) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+    (!namespace.is_empty() && !name.is_empty() && !name.contains(':')).then_some((namespace, name))
 }
 
 fn forbidden(target: Target, why: String) -> ApiError {
@@ -278,18 +333,6 @@ mod tests {
         let found = authenticator(&tokens).identify(&Peer::Unknown, "/api", &mut headers, NOW).unwrap().unwrap();
         assert_eq!(found.user, "system:serviceaccount:shop:cart");
         assert_eq!(headers["sec-websocket-protocol"], "v5.channel.k8s.io, v4.channel.k8s.io");
-    }
-
-    //
-    #[test]
-    fn impersonation_is_refused_and_not_ignored() {
-        let admin = Peer::Known(Identity::new("kubernetes-admin", &[MASTERS]));
-        for name in ["impersonate-user", "impersonate-group", "impersonate-uid", "impersonate-extra-scope"] {
-            let refused = authenticator(&signer()).identify(&admin, "/api", &mut headers(&[(name, "jane")]), NOW);
-            let refused = refused.unwrap_err();
-            assert_eq!(refused.code().as_u16(), 403);
-            assert!(refused.to_string().contains("\"kubernetes-admin\" cannot impersonate"), "{refused}");
-        }
     }
 
     #[test]

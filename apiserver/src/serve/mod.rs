@@ -4,7 +4,6 @@
 //! with a refusal. There is no plain HTTP over TCP here, on purpose: whoever may write Pods may start processes.
 
 mod authenticate;
-mod authorize;
 mod ca;
 mod connection;
 mod files;
@@ -13,7 +12,8 @@ mod listen;
 mod token;
 
 pub use authenticate::{Authenticator, FindServiceAccount};
-pub use authorize::authorize;
+pub(crate) use authenticate::{TokenReview, account_groups, account_of_user};
 pub use ca::{Ca, CaError, ClientCertificate, ServerNames};
 pub use listen::{serve_tls, serve_unix};
+pub(crate) use token::user_name as account_user;
 pub use token::{Bound, Claims, Reference, TokenError, TokenRequest, TokenSigner};

@@ -191,7 +191,7 @@ impl TokenSigner {
 }
 
 /// The user name of a ServiceAccount.
-pub(super) fn user_name(namespace: &str, name: &str) -> String {
+pub(crate) fn user_name(namespace: &str, name: &str) -> String {
     format!("system:serviceaccount:{namespace}:{name}")
 }
 

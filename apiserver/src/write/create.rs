@@ -1,12 +1,13 @@
 //! Creation: what the server fills in and discards, names that are generated, and the race for names and claims.
 
+use minisvc_store::Key;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::commit::{Lost, Outcome};
 use super::{Writer, Written};
 use crate::error::ApiError;
-use crate::{meta, resources};
+use crate::{meta, resources, stored};
 
 /// How many generated names are tried.
 const NAMES: usize = 8;
@@ -63,6 +64,10 @@ impl Writer<'_> {
         // Before the kind prepares the object, because a Job's selector is made of it.
         meta::set(&mut object, "uid", Uuid::new_v4().to_string());
         (self.resource.prepare)(&mut object, None);
+        (self.resource.complete)(&mut object, &|storage, name| {
+            let record = self.server.store.get(&Key::new(storage, self.namespace, name))?;
+            Some(stored::decode(&record.value))
+        });
         self.record_manager(&mut object, None);
         meta::set(&mut object, "creationTimestamp", meta::timestamp(self.now));
         if self.resource.has_generation {
@@ -79,6 +84,7 @@ impl Writer<'_> {
         if !errors.is_empty() {
             return Err(Lost::Failed(self.resource.invalid(&name, errors)));
         }
+        self.admit(&object, None).map_err(Lost::Failed)?;
         let warnings = (self.resource.warnings)(&object, None);
         let object = self.to_stored(object);
         match self.commit(Outcome::Created { namespace: namespace.as_deref() }, &object, &plan).await {

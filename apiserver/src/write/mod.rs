@@ -14,7 +14,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::error::ApiError;
+use crate::identity::Identity;
 use crate::meta;
+use crate::rbac::escalation;
 use crate::registry::Resource;
 use crate::schema;
 use crate::server::Server;
@@ -35,6 +37,8 @@ pub(crate) struct Writer<'a> {
     pub(crate) dry_run: bool,
     /// Who is recorded as the manager of the fields.
     pub(crate) manager: &'a str,
+    /// Who asked for it, for what depends on that; `None` is the server itself.
+    pub(crate) asker: Option<&'a Identity>,
     /// One clock reading for the whole request.
     pub(crate) now: Timestamp,
 }
@@ -94,6 +98,14 @@ impl Writer<'_> {
             meta::set(object, "namespace", self.namespace);
         }
         Ok(())
+    }
+
+    /// What may only be decided with a look at other objects, once this one is complete.
+    fn admit(&self, new: &Value, old: Option<&Value>) -> Result<(), ApiError> {
+        match self.asker {
+            Some(asker) => escalation::check(self.server, asker, self.resource, new, old),
+            None => Ok(()),
+        }
     }
 
     /// Records in `managedFields` who has set what.

@@ -82,6 +82,7 @@ impl Writer<'_> {
         if !errors.is_empty() {
             return Err(Lost::Failed(self.resource.invalid(name, errors)));
         }
+        self.admit(&new, Some(&old)).map_err(Lost::Failed)?;
         let warnings = (self.resource.warnings)(&new, Some(&old));
         if self.resource.has_generation && spec_differs(&new, &old) {
             bump_generation(&mut new);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::check::Errors;
 use super::json::{child, integer, is_true, list, set, set_default_text, text};
 use super::podspec;
-use crate::registry::{Column, FieldError, Resource, Subresource};
+use crate::registry::{Column, FieldError, Find, Resource, Subresource};
 
 /// The account of a pod that names none.
 const DEFAULT_ACCOUNT: &str = "default";
@@ -67,6 +67,7 @@ pub(super) fn resource() -> Resource {
         row: cells::row,
         default,
         prepare,
+        complete,
         validate,
         warnings,
         ..Resource::BASE
@@ -121,9 +122,20 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
     set_default_text(spec, "serviceAccountName", DEFAULT_ACCOUNT);
     let account = text(spec, "/serviceAccountName").to_owned();
     set(spec, "serviceAccount", account);
-    token::inject(spec);
     let class = qos::class(spec);
     set(new, "status", json!({"phase": "Pending", "qosClass": class}));
+}
+
+/// Mounts a token, unless the pod declines or, where it says nothing, its account (P-076).
+fn complete(pod: &mut Value, find: &Find<'_>) {
+    let account = || find("serviceaccounts", text(pod, "/spec/serviceAccountName"));
+    let wanted = match pod.pointer("/spec/automountServiceAccountToken").and_then(Value::as_bool) {
+        Some(wanted) => wanted,
+        None => account().is_none_or(|account| account["automountServiceAccountToken"] != Value::Bool(false)),
+    };
+    if let (true, Some(spec)) = (wanted, child(pod, "spec")) {
+        token::inject(spec);
+    }
 }
 
 fn keep_account(spec: &mut Value, stored: &Value) {
@@ -212,6 +224,37 @@ mod tests {
         ];
         for (label, pod, requested, expected) in rows {
             assert_eq!(grace(&pod, requested), expected, "{label}");
+        }
+    }
+
+    // P-076
+    #[test]
+    fn a_token_is_mounted_unless_pod_or_account_declines() {
+        let account = |automount: Value| {
+            move |storage: &str, name: &str| {
+                ((storage, name) == ("serviceaccounts", "robot"))
+                    .then(|| json!({"automountServiceAccountToken": automount.clone()}))
+            }
+        };
+        for (of_pod, of_account, name, mounted) in [
+            (Value::Null, Value::Null, "robot", true),
+            (Value::Null, json!(false), "robot", false),
+            (json!(true), json!(false), "robot", true),
+            (json!(false), json!(true), "robot", false),
+            (Value::Null, json!(true), "robot", true),
+            // An account that is not there declines nothing.
+            (Value::Null, json!(false), "other", true),
+        ] {
+            let mut pod = minimal();
+            pod["spec"]["serviceAccountName"] = json!(name);
+            pod["spec"]["automountServiceAccountToken"] = of_pod.clone();
+            complete(&mut pod, &account(of_account.clone()));
+            let mounts = list(&pod, "/spec/containers/0/volumeMounts").len();
+            assert_eq!(
+                (mounts, list(&pod, "/spec/volumes").len()),
+                if mounted { (1, 1) } else { (0, 0) },
+                "{of_pod} {of_account}"
+            );
         }
     }
 

@@ -13,13 +13,8 @@ const LIFETIME_SECONDS: i64 = 3607;
 /// No vowels, nothing that is mistaken for another letter.
 const SUFFIX_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
-/// Adds the volume and mounts it in every container that mounts nothing there, unless the pod declines.
-///
-/// What the ServiceAccount itself says about mounting is not looked up: only the pod's own field counts.
+/// Adds the volume and mounts it in every container that mounts nothing there.
 pub(super) fn inject(spec: &mut Value) {
-    if spec["automountServiceAccountToken"] == Value::Bool(false) {
-        return;
-    }
     let name = match existing(spec) {
         Some(name) => name,
         None => format!("{VOLUME_PREFIX}{}", suffix()),
@@ -98,13 +93,5 @@ mod tests {
         let once = spec.clone();
         inject(&mut spec);
         assert_eq!(spec, once);
-    }
-
-    #[test]
-    fn a_pod_may_decline() {
-        let mut spec = json!({"automountServiceAccountToken": false, "containers": [{"name": "c"}]});
-        let before = spec.clone();
-        inject(&mut spec);
-        assert_eq!(spec, before);
     }
 }
