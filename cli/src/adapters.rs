@@ -1,16 +1,19 @@
 //! Where two parts of a lab meet that do not know each other: podd asks for a network, and netd is one; the API asks for
 //! logs, and podd keeps them; people ask for flows, and netd has them.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use minisvc_apiserver::{ApiError, ByteStream, LogRequest, LogStream, NodeService, StreamKind};
-use minisvc_netd::{FlowRecord, HostPort, HostPorts, LinkRole, Netd, PortId, Protocol};
+use minisvc_netd::{FlowRecord, HostPort, HostPorts, LinkRole, Netd, NodeSockets, PortId, Protocol};
 use minisvc_podd::{
     ExecSpec, Framing, HostProtocol, Link, LinkId, LogOptions, Network, NetworkError, Owner, Podd, StreamRequest,
     StreamSession, Streams,
 };
 use minisvc_sandbox::Process;
+use tokio::net::TcpListener;
 use tokio::sync::RwLock;
 
 use crate::control::{FlowQuery, FlowView};
@@ -133,6 +136,15 @@ fn flow_view(flow: &FlowRecord, state: String, (time, instant): (jiff::Timestamp
         created: time.checked_sub(instant.saturating_duration_since(flow.created)).unwrap_or(time),
         packets: flow.packets,
         bytes: flow.bytes,
+    }
+}
+
+#[async_trait::async_trait]
+impl NodeSockets for Nodes {
+    async fn listen(&self, node: &str, address: SocketAddr) -> io::Result<TcpListener> {
+        // A copy, so that a lab that goes down does not wait for an agent that is slow to answer.
+        let namespace = self.podd.read().await.as_ref().and_then(|podd| podd.node_namespace(node));
+        namespace.ok_or(io::ErrorKind::NotFound)?.listen_tcp(address).await
     }
 }
 

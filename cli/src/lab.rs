@@ -169,6 +169,9 @@ impl Lab {
         let inside = Arc::new(Inside { workstation, nodes, netd: netd.clone(), mounts, environment, user, asked });
         tasks.spawn(control::serve(home, Arc::clone(&inside) as Arc<dyn Controlled>, shutdown.clone())?);
         wait_for_nodes(config, component(&api, "cli")).await?;
+        let (checked, sockets) = (netd.clone(), Arc::new(nodes.clone()));
+        let (client, token) = (component(&api, "netd"), shutdown.clone());
+        tasks.spawn(async move { checked.serve_health(sockets, client, token).await });
         narrator.step(&format!("{} of {} nodes are ready for pods", config.nodes.len(), config.nodes.len()));
         home.write_record(&LabRecord::new(config, &server))?;
         let places = [Some(control_plane), relay, publisher].into_iter().flatten().collect();

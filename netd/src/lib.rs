@@ -8,6 +8,7 @@ mod announce;
 mod claims;
 mod closers;
 mod device;
+mod health;
 mod look;
 pub mod observe;
 mod publish;
@@ -39,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 pub use crate::claims::{Claimant, Clash, Holder, HostPort, HostPorts};
 use crate::observe::Places;
 pub use crate::publish::{Dialer, PublishConfig, Published, publish};
+pub use crate::health::NodeSockets;
 use crate::publisher::Publisher;
 pub use crate::relay::{RelaySockets, RelayStats};
 pub use crate::table::LinkRole;
@@ -168,6 +170,12 @@ impl Netd {
     /// The relay needs a place in the lab, attached as [`LinkRole::Relay`], and listens there with the sockets in `inner`.
     pub async fn relay(&self, inner: RelaySockets, shutdown: CancellationToken) {
         relay::run(self.shared.mailbox.clone(), inner, Arc::clone(&self.shared.relay), shutdown).await;
+    /// Has nodes answer those who ask for their health, with sockets of their own, until `shutdown`.
+    pub async fn serve_health(&self, sockets: Arc<dyn NodeSockets>, client: Client, shutdown: CancellationToken) {
+        let Shared { publisher, mailbox, .. } = &*self.shared;
+        health::run(sockets, client, publisher.health(), mailbox.pulse(), shutdown).await;
+    }
+
     }
 
     /// What the relay has counted so far.
@@ -266,6 +274,7 @@ mod tests {
         };
         let endpoint = EndpointRecord {
             address: BACKEND.into(),
+            health_port: None,
             ready: true,
             serving: true,
             terminating: false,

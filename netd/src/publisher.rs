@@ -9,6 +9,7 @@ use minisvc_translator::ServiceTable;
 use tokio::sync::watch;
 
 use crate::claims::Clash;
+use crate::health::Health;
 use crate::table::{self, Inputs};
 use crate::worker::Mailbox;
 
@@ -16,6 +17,7 @@ use crate::worker::Mailbox;
 pub(crate) struct Publisher {
     inputs: Mutex<Inputs>,
     clashes: watch::Sender<Arc<Vec<Clash>>>,
+    health: watch::Sender<Arc<Health>>,
     table: Arc<ArcSwap<ServiceTable>>,
     mailbox: Mailbox,
 }
@@ -23,7 +25,13 @@ pub(crate) struct Publisher {
 impl Publisher {
     /// Publishes to `table` and wakes the worker through `mailbox`.
     pub(crate) fn new(inputs: Inputs, table: Arc<ArcSwap<ServiceTable>>, mailbox: Mailbox) -> Self {
-        Self { inputs: Mutex::new(inputs), clashes: watch::Sender::default(), table, mailbox }
+        Self {
+            inputs: Mutex::new(inputs),
+            clashes: watch::Sender::default(),
+            health: watch::Sender::default(),
+            table,
+            mailbox,
+        }
     }
 
     /// Changes the inputs, builds a table of them and publishes it.
@@ -38,7 +46,8 @@ impl Publisher {
         let (routes, frontends) = table::describe(&built);
         tracing::debug!(routes, frontends, micros = started.elapsed().as_micros(), "table published");
         self.table.store(Arc::new(built));
-        self.mailbox.ring();
+        self.mailbox.announce();
+        self.tell_health(Health::of(&inputs));
         self.clashes.send_if_modified(|known| {
             if **known == clashes {
                 return false;
@@ -61,6 +70,21 @@ impl Publisher {
     /// The claims of Services that were not granted.
     pub(crate) fn clashes(&self) -> Vec<Clash> {
         Vec::clone(&self.clashes.borrow())
+    }
+
+    fn tell_health(&self, health: Health) {
+        self.health.send_if_modified(|known| {
+            let changed = **known != health;
+            if changed {
+                *known = Arc::new(health);
+            }
+            changed
+        });
+    }
+
+    /// What nodes say of their health.
+    pub(crate) fn health(&self) -> watch::Receiver<Arc<Health>> {
+        self.health.subscribe()
     }
 
     /// Tells when there are others.

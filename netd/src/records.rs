@@ -58,6 +58,8 @@ pub(crate) struct ServiceRecord {
     pub(crate) external_ips: Vec<IpAddr>,
     pub(crate) ports: Vec<ServicePortRecord>,
     pub(crate) policies: Policies,
+    /// Where each node says whether it has endpoints (D-098).
+    pub(crate) health_port: Option<u16>,
     /// Seconds of Unix time; the older of two Services that claim one address has it (S-164).
     pub(crate) created: i64,
     /// Whether a label hands it to somebody else: its address exists, but nothing is translated (D-009).
@@ -137,6 +139,7 @@ impl ServiceRecord {
             external_ips: addresses(spec.external_ips.iter().flatten()),
             ports: service_ports(&spec),
             policies: policies(&spec),
+            health_port: health_port(&spec),
             created: metadata.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second()),
             unhandled: labelled(PROXY_NAME_LABEL) || labelled(HEADLESS_LABEL),
         }
@@ -155,6 +158,13 @@ fn service_ports(spec: &ServiceSpec) -> Vec<ServicePortRecord> {
         })
     });
     ports.collect()
+}
+
+/// Only load balancers that may not pass a node's traffic on to another ask for it (D-098, D-102).
+fn health_port(spec: &ServiceSpec) -> Option<u16> {
+    let asks =
+        spec.type_.as_deref() == Some("LoadBalancer") && spec.external_traffic_policy.as_deref() == Some("Local");
+    spec.health_check_node_port.filter(|_| asks).and_then(|number| u16::try_from(number).ok()).filter(|&n| n != 0)
 }
 
 fn load_balancer_ips(service: &Service) -> Vec<IpAddr> {
@@ -324,6 +334,18 @@ mod tests {
         assert_eq!(seen("ClusterIP"), (None, 0));
         assert_eq!(seen("NodePort"), (Some(30080), 0));
         assert_eq!(seen("LoadBalancer"), (Some(30080), 1));
+    }
+
+    // D-098, D-102
+    #[test]
+    fn a_health_check_port_belongs_to_load_balancers_with_policy_local() {
+        let port = |kind: &str, policy: &str| {
+            let spec = json!({"type": kind, "externalTrafficPolicy": policy, "healthCheckNodePort": 32000});
+            service(spec).health_port
+        };
+        assert_eq!(port("LoadBalancer", "Local"), Some(32000));
+        assert_eq!((port("LoadBalancer", "Cluster"), port("NodePort", "Local")), (None, None));
+        assert_eq!(service(json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local"})).health_port, None);
     }
 
     // D-064, D-065, S-130

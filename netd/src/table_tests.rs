@@ -44,6 +44,7 @@ fn service(name: &str, cluster_ip: &str, ports: Vec<ServicePortRecord>) -> Servi
         external_ips: Vec::new(),
         ports,
         policies: minisvc_translator::Policies::default(),
+        health_port: None,
         created: 0,
         unhandled: false,
     }
@@ -106,7 +107,7 @@ fn targets(table: &ServiceTable, protocol: Protocol, port: u16) -> Vec<String> {
     target.service.endpoints().iter().map(|e| format!("{}:{}", e.addr, e.port)).collect()
 }
 
-// D-001, D-005, D-006
+// D-001, D-005, D-006, S-155
 #[test]
 fn a_service_port_joins_slice_ports_by_name_and_protocol_over_all_slices() {
     let table = build(&inputs(
@@ -233,7 +234,7 @@ fn a_service_shows_only_on_the_families_of_its_cluster_ips() {
     );
 }
 
-// S-163
+// S-147, S-163
 #[test]
 fn external_addresses_of_a_service_without_cluster_ip_have_no_effect() {
     let mut record = service("web", "10.96.0.9", vec![front("", Protocol::Tcp, 80)]);

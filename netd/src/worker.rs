@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::closers::{Closers, Waste};
 use crate::device::{Device, Frame};
+use crate::health::Pulse;
 
 /// Packets taken from one device before the others get their turn.
 const BATCH: usize = 64;
@@ -83,6 +84,7 @@ pub(crate) struct Mailbox {
 }
 
 impl Mailbox {
+    pulse: Arc<Pulse>,
     /// Puts a command in; blocks shortly when the mailbox is full. `false` when the worker has ended.
     pub(crate) fn send(&self, command: Command) -> bool {
         let sent = match self.commands.try_send(command) {
@@ -97,7 +99,18 @@ impl Mailbox {
         sent
     }
 
-    /// Wakes the worker, for a new table.
+    /// Wakes the worker for a new table, which it can see by now.
+    pub(crate) fn announce(&self) {
+        self.pulse.published();
+        self.ring();
+    }
+
+    /// Whether the worker keeps up.
+    pub(crate) fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
+    }
+
+    /// Wakes the worker.
     pub(crate) fn ring(&self) {
         // It only fails when the counter would overflow, and then the worker is being woken anyway.
         let _ = self.bell.write(1);
@@ -111,6 +124,7 @@ pub(crate) struct Worker {
     commands: Receiver<Command>,
     table: Arc<ArcSwap<ServiceTable>>,
     installed: Arc<ServiceTable>,
+    pulse: Arc<Pulse>,
     translator: Translator,
     devices: HashMap<PortId, Device>,
     /// Whether all devices were opened with offload, or none.
@@ -135,7 +149,8 @@ impl Worker {
         let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         epoll.add(&*bell, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
         let (sender, commands) = sync_channel(MAILBOX);
-        let mailbox = Mailbox { commands: sender, bell: Arc::clone(&bell) };
+        let pulse = Arc::new(Pulse::new());
+        let mailbox = Mailbox { commands: sender, bell: Arc::clone(&bell), pulse: Arc::clone(&pulse) };
         let worker = Self {
             epoll,
             bell,
@@ -143,6 +158,7 @@ impl Worker {
             installed: table.load_full(),
             table,
             translator,
+            pulse,
             devices: HashMap::new(),
             offload,
             dial_tx: None,
@@ -244,6 +260,7 @@ impl Worker {
         }
     }
 
+        self.pulse.taken();
     fn serve(&mut self, port: PortId, frame: &mut Frame, now: Instant) {
         for _ in 0..BATCH {
             let Some(device) = self.devices.get(&port) else { return };
