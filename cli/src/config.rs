@@ -43,6 +43,8 @@ pub(crate) struct LabConfig {
     pub(crate) images: BTreeMap<String, Vec<String>>,
     /// Where names outside the cluster are asked.
     pub(crate) upstreams: Vec<SocketAddr>,
+    /// Domains whose names are asked elsewhere, each with where.
+    pub(crate) stubs: BTreeMap<String, Vec<SocketAddr>>,
     /// Whether what is outside can be reached from inside.
     pub(crate) egress: bool,
     pub(crate) publish: Publish,
@@ -61,6 +63,7 @@ impl LabConfig {
         let nodes = plan_nodes(&addresses, shape.nodes)?;
         let images = shape.images.iter().map(|image| parse_image(image)).collect::<Result<_, _>>()?;
         let upstreams = upstreams(&shape.dns_upstreams, resolv_conf)?;
+        let stubs = stubs(&shape.dns_stubs)?;
         Ok(Self {
             name: name.to_owned(),
             network: shape.network,
@@ -69,6 +72,7 @@ impl LabConfig {
             api_port: shape.api_port,
             images,
             upstreams,
+            stubs,
             egress: shape.egress == Switch::On,
             publish: shape.publish,
             publish_address: shape.publish_address,
@@ -109,12 +113,37 @@ fn upstreams(asked: &[String], resolv_conf: &str) -> Result<Vec<SocketAddr>, Cli
 }
 
 fn parse_upstream(text: &str) -> Result<SocketAddr, CliError> {
-    let with_port = text.parse::<SocketAddr>();
-    let alone = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, DNS_PORT));
-    with_port.or(alone).map_err(|_| {
+    parse_server(text).ok_or_else(|| {
         CliError::usage(format!("--dns-upstream {text:?} is no address"))
             .hint("type an address such as 192.0.2.53 or 127.0.0.1:5353, or none")
     })
+}
+
+fn parse_server(text: &str) -> Option<SocketAddr> {
+    let alone = |_| text.parse::<IpAddr>().map(|address| SocketAddr::new(address, DNS_PORT));
+    text.parse::<SocketAddr>().or_else(alone).ok()
+}
+
+/// `DOMAIN=ADDRESS`, several of one domain together. The cluster's own names are always answered here.
+fn stubs(asked: &[String]) -> Result<BTreeMap<String, Vec<SocketAddr>>, CliError> {
+    let mut stubs: BTreeMap<String, Vec<SocketAddr>> = BTreeMap::new();
+    for text in asked {
+        let explain = |what: &str| {
+            CliError::usage(format!("--dns-stub {text:?} {what}"))
+                .hint("type --dns-stub DOMAIN=ADDRESS[:PORT], for example --dns-stub corp.example=192.0.2.53")
+        };
+        let (domain, address) = text.split_once('=').ok_or_else(|| explain("has no ="))?;
+        let domain = domain.trim_end_matches('.').to_ascii_lowercase();
+        if domain.is_empty() || hickory_proto::rr::Name::from_ascii(&domain).is_err() {
+            return Err(explain("names no domain"));
+        }
+        if domain == CLUSTER_DOMAIN || domain.ends_with(&format!(".{CLUSTER_DOMAIN}")) {
+            return Err(explain("is about the lab's own names, which it answers itself"));
+        }
+        let address = parse_server(address).ok_or_else(|| explain("names no address"))?;
+        stubs.entry(domain).or_default().push(address);
+    }
+    Ok(stubs)
 }
 
 /// `NAME=COMMAND` with the command split as a shell would.
@@ -162,6 +191,10 @@ mod tests {
         for (args, message, hint) in [
             (vec!["--pod-cidr", "10.244.0.0/24", "--nodes", "2"], "room for 1 nodes", "fewer --nodes"),
             (vec!["--dns-upstream", "example.com"], "is no address", "192.0.2.53"),
+            (vec!["--dns-stub", "192.0.2.53"], "has no =", "corp.example=192.0.2.53"),
+            (vec!["--dns-stub", "=192.0.2.53"], "names no domain", "DOMAIN=ADDRESS"),
+            (vec!["--dns-stub", "corp=here"], "names no address", "DOMAIN=ADDRESS"),
+            (vec!["--dns-stub", "x.cluster.local=192.0.2.53"], "the lab's own names", "DOMAIN=ADDRESS"),
             (vec!["--image", "nginx"], "has no =", "NAME=COMMAND"),
             (vec!["--image", "nginx='x"], "open quote", "NAME=COMMAND"),
         ] {
@@ -196,5 +229,14 @@ mod tests {
             ["127.0.0.1:5353", "[2001:db8::1]:53"]
         );
         assert!(upstreams(&["--dns-upstream", "none"]).is_empty());
+    }
+
+    // N-078
+    #[test]
+    fn a_domain_may_have_name_servers_of_its_own() {
+        let args = ["--dns-stub", "Corp.example.=192.0.2.53", "--dns-stub", "corp.example=127.0.0.1:5353"];
+        let lab = config(&args).expect("legal");
+        let found: Vec<String> = lab.stubs["corp.example"].iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["192.0.2.53:53", "127.0.0.1:5353"]);
     }
 }

@@ -32,6 +32,7 @@ use crate::home::{self, LabHome, LabRecord};
 use crate::narrator::Narrator;
 use crate::outside::{self, FromPlace, Surroundings};
 use crate::wires::Wires;
+use crate::resolved;
 use crate::workstation;
 /// Where the API listens inside the lab; the `kubernetes` Service leads there from port 443.
 const LAB_API_PORT: u16 = 6443;
@@ -151,6 +152,12 @@ impl Lab {
         let publisher = surroundings.start_publisher(component(&api, "publisher"), home, &mut tasks).await?;
         narrator.step(&format!("names of *.{CLUSTER_DOMAIN} resolve at {}", addresses.primary.dns()));
 
+        if config.network == NetworkMode::Host {
+            match resolved::announce(config, HOST_INTERFACE).await {
+                Ok(()) => narrator.step("they resolve on this machine too, by its systemd-resolved"),
+                Err(error) => narrator.step(&format!("{error}: {}", resolved::by_hand(config))),
+            }
+        }
         let options = minisvc_controllers::Options {
             root_certificates: api.ca().certificate().to_owned(),
             load_balancer_pool: addresses.each(|family| family.load_balancers),
@@ -392,12 +399,17 @@ async fn start_dns(
 ) -> Result<(), CliError> {
     let doing = || "cannot start DNS".to_owned();
     let addresses = &config.addresses;
-    let (mut sockets, mut listeners) = (Vec::new(), Vec::new());
+    let mut sockets = minisvc_dnsd::Sockets::default();
     for address in addresses.each(FamilyPlan::control_plane) {
         let at = SocketAddr::new(address, DNS_PORT);
-        sockets.push(control_plane.bind_udp(at).await.context(doing)?);
-        listeners.push(control_plane.listen_tcp(at).await.context(doing)?);
+        sockets.udp.push(control_plane.bind_udp(at).await.context(doing)?);
+        sockets.tcp.push(control_plane.listen_tcp(at).await.context(doing)?);
+        let at = SocketAddr::new(address, minisvc_dnsd::METRICS_PORT);
+        sockets.metrics.push(control_plane.listen_tcp(at).await.context(doing)?);
     }
+        stubs: config.stubs.clone().into_iter().collect(),
+        // This machine's own resolver asks the lab about its ranges then, and would be asked back.
+        reverse_falls_through: config.network == NetworkMode::Private,
     let dns = minisvc_dnsd::Config {
         domain: CLUSTER_DOMAIN.to_owned(),
         ttl: DNS_TTL,
@@ -409,7 +421,7 @@ async fn start_dns(
     let client = component(api, "dnsd");
     let primary = &addresses.primary;
     minisvc_dnsd::publish(client.clone(), primary.dns(), primary.control_plane()).await.context(doing)?;
-    tasks.spawn(minisvc_dnsd::run(dns, client, sockets, listeners, shutdown.clone()));
+    tasks.spawn(minisvc_dnsd::run(dns, client, sockets, Arc::default(), shutdown.clone()));
     Ok(())
 }
 

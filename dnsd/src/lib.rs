@@ -4,10 +4,16 @@
 //! to date from the API, and passes on what is not the cluster's. It opens no listening socket itself: it is given some,
 //! which live in the lab's control plane.
 
+mod answer;
+mod cache;
 mod forward;
-mod handler;
+mod message;
+mod metrics;
 mod publish;
 mod records;
+mod server;
+mod shares;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -15,26 +21,21 @@ mod wire;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use hickory_server::Server;
 use ipnet::IpNet;
 use kube::Client;
 use minisvc_zone::{Name, Zone, ZoneConfig, ZoneInput};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
+pub use crate::answer::answer_alone;
 use crate::forward::Forwarder;
 pub use crate::forward::parse_resolv_conf;
-use crate::handler::Handler;
-pub use crate::publish::{PublishError, publish};
-
-/// How long an idle TCP connection is kept (N-070).
-const TCP_IDLE: Duration = Duration::from_secs(10);
-
-/// Answers waiting to be written to one TCP connection; the connection is not read further while it is full.
-const TCP_BUFFER: usize = 32;
+pub use crate::message::Transport;
+pub use crate::publish::{METRICS_PORT, PublishError, publish};
+use crate::server::Server;
+pub use crate::stats::{Counters, Stat};
 
 /// What the server has to know.
 #[derive(Debug, Clone)]
@@ -49,6 +50,10 @@ pub struct Config {
     pub address: IpAddr,
     /// Where other names are asked; without any they are refused.
     pub upstreams: Vec<SocketAddr>,
+    /// Domains whose names are asked elsewhere, each with where (N-078).
+    pub stubs: Vec<(String, Vec<SocketAddr>)>,
+    /// Whether a reverse name that nothing here has is passed on (N-004). Not so where upstreams ask us about our ranges.
+    pub reverse_falls_through: bool,
     /// Further names with their addresses, outside the cluster domain.
     pub hosts: Vec<(String, Vec<IpAddr>)>,
 }
@@ -61,30 +66,45 @@ impl Config {
             reverse: self.reverse.clone(),
             servers: vec![self.address],
             hosts: self.hosts.iter().map(|(name, addresses)| (Name::new(name), addresses.clone())).collect(),
+            reverse_falls_through: self.reverse_falls_through,
         }
     }
+}
+
+/// Where the server is asked: sockets of the lab's control plane.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// For datagrams.
+    pub udp: Vec<UdpSocket>,
+    /// For connections.
+    pub tcp: Vec<TcpListener>,
+    /// For the counters, as Prometheus reads them: `GET /metrics`.
+    pub metrics: Vec<TcpListener>,
 }
 
 /// Serves until `shutdown`. Keeps answering from what it knows when the API goes away (N-007).
 pub async fn run(
     config: Config,
     client: Client,
-    sockets: Vec<UdpSocket>,
-    listeners: Vec<TcpListener>,
+    sockets: Sockets,
+    counters: Arc<Counters>,
     shutdown: CancellationToken,
 ) {
-    let empty = Zone::build(config.zone(), ZoneInput::default());
-    let zone = Arc::new(ArcSwap::from_pointee(empty));
-    let handler = Handler::new(Arc::clone(&zone), Forwarder::new(config.upstreams.clone()));
-    let mut server = Server::new(handler);
-    for socket in sockets {
-        server.register_socket(socket);
-    }
-    for listener in listeners {
-        server.register_listener(listener, TCP_IDLE, TCP_BUFFER);
-    }
-    watch::follow(config.zone(), client, zone, shutdown).await;
-    if let Err(error) = server.shutdown_gracefully().await {
-        tracing::debug!(%error, "the DNS server ended with an error");
-    }
+    let zone = Arc::new(ArcSwap::from_pointee(Zone::build(config.zone(), ZoneInput::default())));
+    let follow = watch::follow(config.zone(), client, Arc::clone(&zone), shutdown.clone());
+    tokio::join!(serve(&config.upstreams, &config.stubs, zone, sockets, counters, shutdown), follow);
+}
+
+/// Serves a zone that somebody else keeps up to date, or that does not change, until `shutdown`.
+pub async fn serve(
+    upstreams: &[SocketAddr],
+    stubs: &[(String, Vec<SocketAddr>)],
+    zone: Arc<ArcSwap<Zone>>,
+    sockets: Sockets,
+    counters: Arc<Counters>,
+    shutdown: CancellationToken,
+) {
+    let forwarder = Forwarder::new(upstreams, stubs, Arc::clone(&counters));
+    let server = Server::new(zone, forwarder, Arc::clone(&counters), shutdown.clone());
+    tokio::join!(server.run(sockets.udp, sockets.tcp), metrics::serve(sockets.metrics, counters, shutdown));
 }

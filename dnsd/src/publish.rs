@@ -12,6 +12,12 @@ use serde_json::json;
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "kube-dns";
 
+/// Where the server is asked, and where its counters are (N-001).
+const PORTS: [(&str, u16, &str); 3] = [("dns", 53, "UDP"), ("dns-tcp", 53, "TCP"), ("metrics", METRICS_PORT, "TCP")];
+
+/// The port of the counters.
+pub const METRICS_PORT: u16 = 9153;
+
 /// Why the DNS Service could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
@@ -29,13 +35,18 @@ pub enum PublishError {
 /// When the API refuses, for example because the address belongs to another Service.
 pub async fn publish(client: Client, address: IpAddr, server: IpAddr) -> Result<(), PublishError> {
     let services = Api::<Service>::namespaced(client.clone(), NAMESPACE);
-    let existing = services.get_opt(NAME).await?.and_then(|service| service.spec?.cluster_ip);
-    if existing.as_deref() != Some(&address.to_string()) {
-        // An address cannot be changed; a lab that moved to other ranges needs a new Service.
-        if existing.is_some() {
+    let wanted = service(address)?;
+    let ports = |service: &Service| service.spec.as_ref().and_then(|spec| spec.ports.as_ref()).map(Vec::len);
+    match services.get_opt(NAME).await? {
+        Some(found) if has_address(&found, address) && ports(&found) == ports(&wanted) => {}
+        Some(_) => {
+            // An address cannot be changed; a lab that moved to other ranges needs a new Service.
             services.delete(NAME, &DeleteParams::default()).await?;
+            services.create(&PostParams::default(), &wanted).await?;
         }
-        services.create(&PostParams::default(), &service(address)?).await?;
+        None => {
+            services.create(&PostParams::default(), &wanted).await?;
+        }
     }
     let slices = Api::<EndpointSlice>::namespaced(client, NAMESPACE);
     let wanted = slice(server)?;
@@ -52,6 +63,11 @@ pub async fn publish(client: Client, address: IpAddr, server: IpAddr) -> Result<
     Ok(())
 }
 
+fn has_address(service: &Service, address: IpAddr) -> bool {
+    let own = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref());
+    own == Some(&address.to_string())
+}
+
 fn service(address: IpAddr) -> Result<Service, serde_json::Error> {
     parse(json!({
         "metadata": {
@@ -65,10 +81,9 @@ fn service(address: IpAddr) -> Result<Service, serde_json::Error> {
         // Without a selector: the server is no pod, and its one endpoint is written by hand below.
         "spec": {
             "clusterIP": address,
-            "ports": [
-                {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
-                {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53},
-            ],
+            "ports": PORTS.map(|(name, port, protocol)| {
+                json!({"name": name, "port": port, "protocol": protocol, "targetPort": port})
+            }),
         },
     }))
 }
@@ -83,10 +98,7 @@ fn slice(server: IpAddr) -> Result<EndpointSlice, serde_json::Error> {
             },
         },
         "addressType": if server.is_ipv4() { "IPv4" } else { "IPv6" },
-        "ports": [
-            {"name": "dns", "port": 53, "protocol": "UDP"},
-            {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
-        ],
+        "ports": PORTS.map(|(name, port, protocol)| json!({"name": name, "port": port, "protocol": protocol})),
         "endpoints": [{"addresses": [server], "conditions": {"ready": true}}],
     }))
 }

@@ -121,4 +121,36 @@ mod tests {
         assert_eq!(addresses(slice("IPv4")), ["10.244.0.2", "10.244.0.4"]);
         assert!(addresses(slice("FQDN")).is_empty());
     }
+
+    // N-039
+    #[test]
+    fn a_host_name_is_there_while_its_pod_is_ready_or_need_not_be() {
+        use minisvc_zone::{Code, Name, Outcome, RecordType, Zone, ZoneConfig, ZoneInput};
+        let object = json!({"metadata": {"namespace": "n", "name": "s"}, "spec": {"clusterIP": "None"}});
+        let headless = service(&serde_json::from_value(object).expect("a Service")).expect("an entry");
+        // What publishNotReadyAddresses does is in the slice: its conditions say that the pod is ready (S-176).
+        for (ready, code) in [(false, Code::NxDomain), (true, Code::NoError)] {
+            let slice = json!({"metadata": {"namespace": "n", "labels": {SERVICE_NAME_LABEL: "s"}}, "addressType": "IPv4",
+                "endpoints": [{"addresses": ["10.244.0.2"], "hostname": "s-0", "conditions": {"ready": ready}}]});
+            let config = ZoneConfig {
+                domain: Name::new("cluster.local"),
+                ttl: 5,
+                reverse: vec![],
+                servers: vec![],
+                hosts: vec![],
+                reverse_falls_through: true,
+            };
+            let zone = Zone::build(
+                config,
+                ZoneInput {
+                    services: vec![headless.clone()],
+                    endpoints: endpoints(&serde_json::from_value(slice).expect("a slice")),
+                    complete: true,
+                    ..ZoneInput::default()
+                },
+            );
+            let outcome = zone.answer(&Name::new("s-0.s.n.svc.cluster.local"), RecordType::A);
+            assert!(matches!(outcome, Outcome::Answer(answer) if answer.code == code), "ready: {ready}");
+        }
+    }
 }

@@ -2,19 +2,20 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name as WireName, RData, RecordType};
-use hickory_server::Server;
 use minisvc_zone::{EndpointEntry, Name, ServiceEntry, ServiceKind, Zone, ZoneConfig, ZoneInput};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::forward::Forwarder;
-use crate::handler::Handler;
-use crate::{TCP_BUFFER, TCP_IDLE};
+use crate::server::Server;
+use crate::stats::{Count, Counters};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -25,6 +26,7 @@ fn zone() -> Zone {
         reverse: vec!["10.96.0.0/16".parse().expect("a range")],
         servers: vec![Ipv4Addr::new(10, 96, 0, 10).into()],
         hosts: vec![],
+        reverse_falls_through: true,
     };
     let service =
         |name: &str, kind| ServiceEntry { namespace: "default".into(), name: name.into(), kind, ports: vec![] };
@@ -53,20 +55,34 @@ fn zone() -> Zone {
 
 struct Running {
     address: SocketAddr,
-    _server: Server<Handler>,
+    server: Arc<Server>,
+    _shutdown: DropGuard,
 }
 
-/// A server on loopback. `upstreams` may name its own address, by port 0.
+impl Running {
+    fn count(&self, count: Count) -> u64 {
+        self.server.counters().of(count)
+    }
+}
+
 async fn start(upstreams: Vec<SocketAddr>) -> Running {
+    start_with(upstreams, vec![]).await
+}
+
+/// A server on loopback. Upstreams may be its own address, named by port 0.
+async fn start_with(upstreams: Vec<SocketAddr>, stubs: Vec<(&str, SocketAddr)>) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     let socket = UdpSocket::bind(address).await.expect("the same port for UDP");
-    let upstreams = upstreams.into_iter().map(|upstream| if upstream.port() == 0 { address } else { upstream });
-    let handler = Handler::new(Arc::new(ArcSwap::from_pointee(zone())), Forwarder::new(upstreams.collect()));
-    let mut server = Server::new(handler);
-    server.register_socket(socket);
-    server.register_listener(listener, TCP_IDLE, TCP_BUFFER);
-    Running { address, _server: server }
+    let own = |upstream: SocketAddr| if upstream.port() == 0 { address } else { upstream };
+    let upstreams: Vec<SocketAddr> = upstreams.into_iter().map(own).collect();
+    let stubs: Vec<_> = stubs.into_iter().map(|(domain, server)| (domain.to_owned(), vec![own(server)])).collect();
+    let counters = Arc::new(Counters::default());
+    let forwarder = Forwarder::new(&upstreams, &stubs, Arc::clone(&counters));
+    let shutdown = CancellationToken::new();
+    let server = Server::new(Arc::new(ArcSwap::from_pointee(zone())), forwarder, counters, shutdown.clone());
+    tokio::spawn(Arc::clone(&server).run(vec![socket], vec![listener]));
+    Running { address, server, _shutdown: shutdown.drop_guard() }
 }
 
 fn question(name: &str, kind: RecordType) -> Message {
@@ -204,22 +220,53 @@ async fn addresses_come_in_another_order_each_time() {
     assert!(orders.len() > 1);
 }
 
-/// An upstream on loopback that answers every A question with one address, over UDP.
-async fn upstream() -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
-    let address = socket.local_addr().expect("bound");
+/// An upstream on loopback.
+struct Upstream {
+    address: SocketAddr,
+    /// Questions that it was asked.
+    asked: Arc<AtomicUsize>,
+}
+
+/// One that answers every question with this address; over UDP it leaves it out for names with `cut` in them.
+async fn upstream_saying(answer: [u8; 4]) -> Upstream {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let socket = UdpSocket::bind(address).await.expect("the same port for UDP");
+    let asked = Arc::new(AtomicUsize::new(0));
+    let reply = move |bytes: &[u8], cut: bool| {
+        let mut message = Message::from_vec(bytes).expect("a question");
+        message.metadata.message_type = MessageType::Response;
+        let name = message.queries[0].name().clone();
+        if cut && name.to_ascii().contains("cut") {
+            message.metadata.truncation = true;
+        } else {
+            let data = RData::A(hickory_proto::rr::rdata::A(answer.into()));
+            message.add_answer(hickory_proto::rr::Record::from_rdata(name, 60, data));
+        }
+        message.to_vec().expect("encoded")
+    };
+    let count = Arc::clone(&asked);
     tokio::spawn(async move {
         let mut bytes = [0; 4096];
         while let Ok((length, from)) = socket.recv_from(&mut bytes).await {
-            let mut message = Message::from_vec(&bytes[..length]).expect("a question");
-            message.metadata.message_type = MessageType::Response;
-            let name = message.queries[0].name().clone();
-            let data = RData::A(hickory_proto::rr::rdata::A(Ipv4Addr::new(192, 0, 2, 1)));
-            message.add_answer(hickory_proto::rr::Record::from_rdata(name, 60, data));
-            socket.send_to(&message.to_vec().expect("encoded"), from).await.expect("sent");
+            count.fetch_add(1, Ordering::Relaxed);
+            socket.send_to(&reply(&bytes[..length], true), from).await.expect("sent");
         }
     });
-    address
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut bytes = vec![0; usize::from(stream.read_u16().await.expect("a length"))];
+            stream.read_exact(&mut bytes).await.expect("a question");
+            let answer = reply(&bytes, false);
+            stream.write_u16(u16::try_from(answer.len()).expect("short")).await.expect("sent");
+            stream.write_all(&answer).await.expect("sent");
+        }
+    });
+    Upstream { address, asked }
+}
+
+async fn upstream() -> SocketAddr {
+    upstream_saying([192, 0, 2, 1]).await.address
 }
 
 // N-050, N-072
@@ -264,4 +311,181 @@ async fn a_loop_is_noticed_instead_of_going_on_for_ever() {
     assert_eq!(again.metadata.response_code, ResponseCode::Refused);
     let own = udp(server.address, &question("web.default.svc.cluster.local.", RecordType::A)).await;
     assert_eq!(own.metadata.response_code, ResponseCode::NoError, "the cluster's names go on");
+}
+
+// N-075
+#[tokio::test]
+async fn a_loop_of_one_domain_leaves_the_others_alone() {
+    let server = start_with(vec![upstream().await], vec![("corp", "127.0.0.1:0".parse().expect("an address"))]).await;
+    for name in ["a.corp.", "b.corp."] {
+        let answer = udp(server.address, &question(name, RecordType::A)).await;
+        assert_eq!(answer.metadata.response_code, ResponseCode::Refused, "{name}");
+    }
+    assert_eq!(server.count(Count::Loop), 1, "the second one was not passed on any more");
+    let other = udp(server.address, &question("www.example.com.", RecordType::A)).await;
+    assert_eq!(other.answers.len(), 1);
+}
+
+// N-078
+#[tokio::test]
+async fn names_of_a_stub_domain_are_asked_of_its_own_server() {
+    let (all, corp, dev) = tokio::join!(upstream(), upstream_saying([192, 0, 2, 2]), upstream_saying([192, 0, 2, 3]));
+    let server = start_with(vec![all], vec![("corp.example", corp.address), ("Dev.corp.example.", dev.address)]).await;
+    for (name, last) in [
+        ("www.example.", 1),
+        ("corp.example.", 2),
+        ("git.CORP.example.", 2),
+        ("git.dev.corp.example.", 3),
+        ("xcorp.example.", 1),
+    ] {
+        let answer = udp(server.address, &question(name, RecordType::A)).await;
+        assert_eq!(addresses(&answer), [Ipv4Addr::new(192, 0, 2, last)], "{name}");
+    }
+    let alone = start_with(vec![], vec![("corp.example", corp.address)]).await;
+    let other = udp(alone.address, &question("www.example.", RecordType::A)).await;
+    assert_eq!(other.metadata.response_code, ResponseCode::Refused, "nobody to ask about others");
+}
+
+// N-074
+#[tokio::test]
+async fn what_an_upstream_cuts_off_is_passed_on_as_cut_off_and_comes_whole_over_tcp() {
+    let upstream = upstream_saying([192, 0, 2, 1]).await;
+    let server = start(vec![upstream.address]).await;
+    let cut = question("cut.example.", RecordType::A);
+    for _ in 0..2 {
+        let short = udp(server.address, &cut).await;
+        assert!(short.metadata.truncation && short.answers.is_empty(), "and it is not remembered");
+    }
+    assert_eq!(upstream.asked.load(Ordering::Relaxed), 2);
+    let whole = tcp(server.address, &[cut]).await;
+    assert_eq!((whole[0].metadata.truncation, whole[0].answers.len()), (false, 1));
+}
+
+// N-008, N-076
+#[tokio::test]
+async fn an_upstream_is_asked_once_for_what_is_asked_often() {
+    let upstream = upstream_saying([192, 0, 2, 1]).await;
+    let server = start(vec![upstream.address]).await;
+    for name in ["www.example.com.", "WWW.example.com.", "www.Example.com."] {
+        let answer = udp(server.address, &question(name, RecordType::A)).await;
+        assert_eq!(answer.answers[0].name.to_ascii(), name);
+        assert!(answer.answers[0].ttl <= 30, "{answer:?}");
+    }
+    tcp(server.address, &[question("www.example.com.", RecordType::A)]).await;
+    assert_eq!(upstream.asked.load(Ordering::Relaxed), 1);
+    assert_eq!((server.count(Count::CacheMiss), server.count(Count::CacheHit)), (1, 3));
+    for _ in 0..2 {
+        udp(server.address, &question("web.default.svc.cluster.local.", RecordType::A)).await;
+    }
+    assert_eq!(server.count(Count::CacheMiss), 1, "the cluster's own names are not the cache's");
+}
+
+/// A client with an address of its own on loopback.
+async fn client(address: [u8; 4]) -> UdpSocket {
+    UdpSocket::bind((Ipv4Addr::from(address), 0)).await.expect("a port")
+}
+
+async fn ask_from(client: &UdpSocket, server: SocketAddr, question: &Message) -> Message {
+    // What a flood crowds out of a socket's buffer is asked again, as every resolver does.
+    for _ in 0..20 {
+        client.send_to(&question.to_vec().expect("encoded"), server).await.expect("sent");
+        let mut bytes = [0; 4096];
+        if let Ok(length) = tokio::time::timeout(Duration::from_secs(1), client.recv(&mut bytes)).await {
+            return Message::from_vec(&bytes[..length.expect("received")]).expect("well formed");
+        }
+    }
+    panic!("no answer to {question:?}");
+}
+
+// N-072
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_questions_takes_its_share_and_everyone_else_goes_on() {
+    let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let server = start_with(
+        vec![silent.local_addr().expect("bound")],
+        vec![("corp", upstream_saying([192, 0, 2, 2]).await.address)],
+    )
+    .await;
+    let (greedy, modest) = tokio::join!(client([127, 0, 0, 11]), client([127, 0, 0, 12]));
+    let mut refused = 0;
+    let mut bytes = [0; 4096];
+    for number in 0..1500 {
+        let name = format!("n{number}.example.");
+        let message = question(&name, RecordType::A).to_vec().expect("encoded");
+        greedy.send_to(&message, server.address).await.expect("sent");
+        while let Ok(length) = greedy.try_recv(&mut bytes) {
+            let answer = Message::from_vec(&bytes[..length]).expect("well formed");
+            assert_eq!(answer.metadata.response_code, ResponseCode::Refused);
+            refused += 1;
+        }
+        if number % 100 == 99 {
+            // The flood goes on; meanwhile the other client has answers, also from upstreams that answer.
+            let corp = ask_from(&modest, server.address, &question(&format!("n{number}.corp."), RecordType::A)).await;
+            assert_eq!(addresses(&corp), [Ipv4Addr::new(192, 0, 2, 2)]);
+            let own = question("web.default.svc.cluster.local.", RecordType::A);
+            assert_eq!(ask_from(&modest, server.address, &own).await.answers.len(), 1);
+        }
+    }
+    assert!(refused >= 500, "{refused} were refused");
+    assert!(server.count(Count::Busy) >= 500, "and counted");
+}
+
+#[tokio::test]
+async fn connections_are_limited_and_each_client_gets_some() {
+    let server = start(vec![]).await;
+    let connect = |from: [u8; 4]| {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((Ipv4Addr::from(from), 0).into()).expect("a port");
+        socket.connect(server.address)
+    };
+    let mut open = Vec::new();
+    for _ in 0..300 {
+        open.push(connect([127, 0, 0, 11]).await.expect("connected"));
+    }
+    let mut closed = 0;
+    for stream in &mut open[256..] {
+        let end = tokio::time::timeout(PATIENCE, stream.read(&mut [0])).await.expect("in time");
+        closed += usize::from(!matches!(end, Ok(1..)));
+    }
+    assert_eq!((closed, server.count(Count::TcpRefused)), (44, 44));
+    let mut other = connect([127, 0, 0, 12]).await.expect("connected");
+    let bytes = question("web.default.svc.cluster.local.", RecordType::A).to_vec().expect("encoded");
+    other.write_u16(u16::try_from(bytes.len()).expect("short")).await.expect("sent");
+    other.write_all(&bytes).await.expect("sent");
+    assert!(tokio::time::timeout(PATIENCE, other.read_u16()).await.expect("in time").expect("an answer") > 12);
+}
+
+// N-068
+#[tokio::test]
+async fn nonsense_is_counted_and_changes_nothing_for_others() {
+    let server = start(vec![]).await;
+    let good = question("web.default.svc.cluster.local.", RecordType::A);
+    let bytes = good.to_vec().expect("encoded");
+    let mut response = bytes.clone();
+    response[2] |= 0x80;
+    let socket = client([127, 0, 0, 13]).await;
+    let cuts = (0..bytes.len()).map(|length| bytes[..length].to_vec());
+    for message in cuts.chain([response, vec![0xff; 600], vec![0; 600]]) {
+        socket.send_to(&message, server.address).await.expect("sent");
+    }
+    // In order: when this one is answered the others have been read.
+    let mut last = good.clone();
+    last.metadata.id = 99;
+    socket.send_to(&last.to_vec().expect("encoded"), server.address).await.expect("sent");
+    let mut codes = Vec::new();
+    loop {
+        let mut answer = [0; 4096];
+        let length =
+            tokio::time::timeout(PATIENCE, socket.recv(&mut answer)).await.expect("in time").expect("received");
+        let answer = Message::from_vec(&answer[..length]).expect("well formed");
+        if answer.metadata.id == 99 {
+            assert_eq!(answer.answers.len(), 1);
+            break;
+        }
+        codes.push(answer.metadata.response_code);
+    }
+    assert!(codes.iter().all(|code| *code == ResponseCode::FormErr), "{codes:?}");
+    // Shorter than a header; one that is an answer already, and one that says so by its ones.
+    assert_eq!((server.count(Count::IgnoredShort), server.count(Count::IgnoredResponse)), (12, 2));
+    assert_eq!(server.count(Count::FormErr), u64::try_from(codes.len()).expect("few"));
 }

@@ -1,33 +1,44 @@
-//! Between the zone's values and the wire library's.
+//! From the zone's records to the wire library's.
 
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, PTR, SOA, SRV, TXT};
-use hickory_proto::rr::{Name as WireName, RData, Record as WireRecord, RecordType as WireType};
-use minisvc_zone::{Name, Record, RecordData, RecordType};
+use hickory_proto::rr::{Name as WireName, RData, Record as WireRecord};
+use minisvc_zone::{Name, Record, RecordData};
 
-/// The zone's word for a type.
-pub(crate) fn record_type(kind: WireType) -> RecordType {
-    match kind {
-        WireType::A => RecordType::A,
-        WireType::AAAA => RecordType::Aaaa,
-        WireType::CNAME => RecordType::Cname,
-        WireType::SRV => RecordType::Srv,
-        WireType::PTR => RecordType::Ptr,
-        WireType::SOA => RecordType::Soa,
-        WireType::NS => RecordType::Ns,
-        WireType::TXT => RecordType::Txt,
-        WireType::ANY => RecordType::Any,
-        _ => RecordType::Other,
+/// Translates the records of one answer. It remembers the last name: most records of an answer have the same one.
+pub(crate) struct Writer {
+    last: (Name, WireName),
+}
+
+impl Writer {
+    /// Begins with the name that was asked for.
+    pub(crate) fn new((asked, wire): (&Name, &WireName)) -> Self {
+        Self { last: (asked.clone(), wire.clone()) }
+    }
+
+    /// Several records for the wire, without those that have illegal names, which an `externalName` may be.
+    pub(crate) fn records(&mut self, records: &[Record]) -> Vec<WireRecord> {
+        records.iter().filter_map(|record| self.record(record)).collect()
+    }
+
+    fn record(&mut self, record: &Record) -> Option<WireRecord> {
+        let data = data(&record.data)?;
+        Some(WireRecord::from_rdata(self.owner(&record.name)?, record.ttl, data))
+    }
+
+    fn owner(&mut self, name: &Name) -> Option<WireName> {
+        if !self.last.0.is_written_as(name) {
+            self.last = (name.clone(), wire_name(name)?);
+        }
+        Some(self.last.1.clone())
     }
 }
 
-/// A name as the wire library has it; `None` if it is no legal name, which an `externalName` may be.
-pub(crate) fn wire_name(name: &Name) -> Option<WireName> {
+fn wire_name(name: &Name) -> Option<WireName> {
     WireName::from_ascii(name.to_string()).ok()
 }
 
-/// A record for the wire; `None` if a name in it is not legal.
-pub(crate) fn wire_record(record: &Record) -> Option<WireRecord> {
-    let data = match &record.data {
+fn data(data: &RecordData) -> Option<RData> {
+    Some(match data {
         RecordData::A(address) => RData::A(A(*address)),
         RecordData::Aaaa(address) => RData::AAAA(AAAA(*address)),
         RecordData::Cname(name) => RData::CNAME(CNAME(wire_name(name)?)),
@@ -50,11 +61,5 @@ pub(crate) fn wire_record(record: &Record) -> Option<WireRecord> {
                 *minimum,
             ))
         }
-    };
-    Some(WireRecord::from_rdata(wire_name(&record.name)?, record.ttl, data))
-}
-
-/// Several records for the wire, without those that have illegal names.
-pub(crate) fn wire_records(records: &[Record]) -> Vec<WireRecord> {
-    records.iter().filter_map(wire_record).collect()
+    })
 }

@@ -20,6 +20,9 @@ pub struct ZoneConfig {
     pub servers: Vec<IpAddr>,
     /// Names outside the cluster domain that are answered here nevertheless, such as that of the machine.
     pub hosts: Vec<(Name, Vec<IpAddr>)>,
+    /// Whether a reverse name of ours that nothing here has is the upstream's (N-004). Not so where the upstream
+    /// asks us about these ranges.
+    pub reverse_falls_through: bool,
 }
 
 /// A port of a Service or of an endpoint.
@@ -94,8 +97,8 @@ pub struct Zone {
     pub(crate) serial: u32,
     pub(crate) complete: bool,
     pub(crate) namespaces: HashSet<String>,
-    /// By namespace and name.
-    pub(crate) services: HashMap<(String, String), IndexedService>,
+    /// By namespace, then by name.
+    pub(crate) services: HashMap<String, HashMap<String, IndexedService>>,
     /// Virtual address to its Service's name: it ends a reverse look-up (N-043).
     pub(crate) vips: HashMap<IpAddr, Name>,
     /// Endpoint address to its names.
@@ -108,6 +111,8 @@ pub(crate) struct IndexedService {
     pub(crate) kind: ServiceKind,
     pub(crate) ports: Vec<PortEntry>,
     pub(crate) endpoints: BTreeMap<String, IndexedEndpoint>,
+    /// The addresses of all endpoints, each once.
+    pub(crate) addresses: BTreeSet<IpAddr>,
 }
 
 /// All addresses that share a label, and their ports.
@@ -120,26 +125,33 @@ pub(crate) struct IndexedEndpoint {
 impl Zone {
     /// Indexes the input. Costs a little for every Service and endpoint; look-ups cost the same however many there are.
     pub fn build(config: ZoneConfig, input: ZoneInput) -> Self {
-        let mut services: HashMap<(String, String), IndexedService> = HashMap::new();
+        let mut services: HashMap<String, HashMap<String, IndexedService>> = HashMap::new();
         let mut vips = HashMap::new();
         for service in input.services {
             if let ServiceKind::ClusterIp(addresses) = &service.kind {
                 let name = service_name(&config.domain, &service.namespace, &service.name);
                 vips.extend(addresses.iter().map(|&address| (address, name.clone())));
             }
-            let indexed = IndexedService { kind: service.kind, ports: service.ports, endpoints: BTreeMap::new() };
-            services.insert((service.namespace, service.name), indexed);
+            let indexed = IndexedService {
+                kind: service.kind,
+                ports: service.ports,
+                endpoints: BTreeMap::new(),
+                addresses: BTreeSet::new(),
+            };
+            services.entry(service.namespace).or_default().insert(service.name, indexed);
         }
         let mut hosts: HashMap<IpAddr, Vec<Name>> = HashMap::new();
         for endpoint in input.endpoints {
             let parent = service_name(&config.domain, &endpoint.namespace, &endpoint.service);
-            let Some(service) = services.get_mut(&(endpoint.namespace, endpoint.service)) else { continue };
+            let of_namespace = services.get_mut(&endpoint.namespace);
+            let Some(service) = of_namespace.and_then(|services| services.get_mut(&endpoint.service)) else { continue };
             let label = endpoint.hostname.unwrap_or_else(|| dashed(endpoint.address)).to_ascii_lowercase();
             let host = parent.under(&label);
             let known = hosts.entry(endpoint.address).or_default();
             if !known.contains(&host) {
                 known.push(host);
             }
+            service.addresses.insert(endpoint.address);
             let indexed = service.endpoints.entry(label).or_default();
             indexed.addresses.insert(endpoint.address);
             indexed.ports.extend(endpoint.ports);

@@ -1,6 +1,5 @@
 //! The answer to a question.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::answer::{Answer, Code, Outcome, Record, RecordData, RecordType};
@@ -32,12 +31,11 @@ enum Found {
 impl Zone {
     /// Answers a question of class IN.
     pub fn answer(&self, name: &Name, kind: RecordType) -> Outcome {
-        if let Some(labels) = name.relative_to(&self.config.domain) {
+        if let Some(front) = name.relative_to(&self.config.domain) {
             if kind == RecordType::Any {
                 return Outcome::Answer(self.refuse(Code::NotImplemented));
             }
-            let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-            return match self.find(&labels, kind) {
+            return match self.find(&Name::labels(&front), kind) {
                 Found::Alias(target) => self.follow(name, target, kind),
                 Found::Nothing => Outcome::Answer(self.no_such_name()),
                 Found::Records(records, additional) => Outcome::Answer(self.select(name, kind, records, additional)),
@@ -113,9 +111,14 @@ impl Zone {
                 }
             }
             [address, namespace, "pod"] => self.pod(address, namespace),
+            // Without a port in front it is all of them, unnamed ones too (N-024).
+            [service, namespace, "svc"] if kind == RecordType::Srv => match self.service(namespace, service) {
+                Found::Records(..) => self.ports(namespace, service, &|_| true),
+                found => found,
+            },
             [service, namespace, "svc"] => self.service(namespace, service),
             [endpoint, service, namespace, "svc"] => self.endpoint(namespace, service, endpoint),
-            [port, protocol, service, namespace, "svc"] => self.ports(namespace, service, port, protocol, kind),
+            [port, protocol, service, namespace, "svc"] => self.named_port(namespace, service, port, protocol, kind),
             _ => Found::Nothing,
         }
     }
@@ -130,7 +133,7 @@ impl Zone {
     }
 
     fn lookup(&self, namespace: &str, service: &str) -> Option<&IndexedService> {
-        self.services.get(&(namespace.to_owned(), service.to_owned()))
+        self.services.get(namespace)?.get(service)
     }
 
     fn service(&self, namespace: &str, name: &str) -> Found {
@@ -139,7 +142,7 @@ impl Zone {
             ServiceKind::ClusterIp(addresses) => Found::Records(as_records(addresses), Vec::new()),
             // Without anything ready the name does not exist (N-035).
             ServiceKind::Headless if service.endpoints.is_empty() => Found::Nothing,
-            ServiceKind::Headless => Found::Records(as_records(&service.addresses()), Vec::new()),
+            ServiceKind::Headless => Found::Records(as_records(&service.addresses), Vec::new()),
             // What looks like an address is never one here (N-106).
             ServiceKind::ExternalName(target) if target.trim_end_matches('.').parse::<IpAddr>().is_ok() => {
                 Found::Nothing
@@ -154,34 +157,45 @@ impl Zone {
     }
 
     /// `_port._protocol.<service>`: SRV records of a named port (N-022, N-040).
-    fn ports(&self, namespace: &str, name: &str, port: &str, protocol: &str, kind: RecordType) -> Found {
+    fn named_port(&self, namespace: &str, name: &str, port: &str, protocol: &str, kind: RecordType) -> Found {
         let (Some(port), Some(protocol)) = (port.strip_prefix('_'), protocol.strip_prefix('_')) else {
             return Found::Nothing;
         };
         let Some(service) = self.lookup(namespace, name) else { return Found::Nothing };
-        let parent = service_name(&self.config.domain, namespace, name);
-        let is_wanted = |entry: &&PortEntry| {
+        if matches!(service.kind, ServiceKind::ExternalName(_)) {
+            // The name exists for nobody but a CNAME: no ports (N-052).
+            return if kind == RecordType::Srv { Found::Records(Vec::new(), Vec::new()) } else { Found::Nothing };
+        }
+        let found = self.ports(namespace, name, &|entry| {
             !port.is_empty() && entry.name.eq_ignore_ascii_case(port) && entry.protocol.eq_ignore_ascii_case(protocol)
-        };
+        });
+        match found {
+            // A port that the Service does not have (N-063).
+            Found::Records(records, _) if records.is_empty() => Found::Nothing,
+            found => found,
+        }
+    }
+
+    /// SRV records of the ports that are wanted, with the addresses of their hosts.
+    fn ports(&self, namespace: &str, name: &str, is_wanted: &dyn Fn(&PortEntry) -> bool) -> Found {
+        let Some(service) = self.lookup(namespace, name) else { return Found::Nothing };
+        let parent = service_name(&self.config.domain, namespace, name);
+        let wanted = |entry: &&PortEntry| is_wanted(entry);
         // Each host with its addresses and the ports that were asked for.
         let hosts: Vec<(Name, Vec<IpAddr>, Vec<u16>)> = match &service.kind {
             ServiceKind::ClusterIp(addresses) => {
-                let ports = service.ports.iter().filter(is_wanted).map(|entry| entry.port).collect();
+                let ports = service.ports.iter().filter(wanted).map(|entry| entry.port).collect();
                 vec![(parent, addresses.clone(), ports)]
             }
             ServiceKind::Headless => service
                 .endpoints
                 .iter()
                 .map(|(label, endpoint)| {
-                    let ports = endpoint.ports.iter().filter(is_wanted).map(|entry| entry.port).collect();
+                    let ports = endpoint.ports.iter().filter(wanted).map(|entry| entry.port).collect();
                     (parent.under(label), endpoint.addresses.iter().copied().collect(), ports)
                 })
                 .collect(),
-            // The name exists for nobody but a CNAME: no ports (N-052).
-            ServiceKind::ExternalName(_) if kind == RecordType::Srv => {
-                return Found::Records(Vec::new(), Vec::new());
-            }
-            ServiceKind::ExternalName(_) => return Found::Nothing,
+            ServiceKind::ExternalName(_) => Vec::new(),
         };
         let behind: usize = hosts.iter().filter(|(_, _, ports)| !ports.is_empty()).map(|(_, a, _)| a.len()).sum();
         let weight = u16::try_from(100 / behind.max(1)).unwrap_or(1).max(1);
@@ -195,8 +209,7 @@ impl Zone {
                     .extend(addresses.into_iter().map(|address| self.record(&host, RecordData::address(address))));
             }
         }
-        // A port that the Service does not have (N-063).
-        if records.is_empty() { Found::Nothing } else { Found::Records(records, additional) }
+        Found::Records(records, additional)
     }
 
     /// `<a-b-c-d>.<namespace>.pod`: the address that the label spells, whoever has it (N-055, N-056 "insecure").
@@ -233,11 +246,10 @@ impl Zone {
                 break;
             }
             seen.push(target.clone());
-            let Some(labels) = target.relative_to(&self.config.domain) else {
+            let Some(front) = target.relative_to(&self.config.domain) else {
                 return Outcome::Follow { answer, target };
             };
-            let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-            match self.find(&labels, kind) {
+            match self.find(&Name::labels(&front), kind) {
                 Found::Alias(next) => (owner, target) = (target, next),
                 Found::Records(records, _) => {
                     let found = records.into_iter().filter(|data| data.record_type() == kind);
@@ -262,16 +274,11 @@ impl Zone {
         };
         if names.is_empty() {
             // What matches nothing here is the upstream's (N-004).
-            return Outcome::NotOurs;
+            let falls_through = self.config.reverse_falls_through;
+            return if falls_through { Outcome::NotOurs } else { Outcome::Answer(self.no_such_name()) };
         }
         let records = names.into_iter().map(RecordData::Ptr).collect();
         Outcome::Answer(self.select(name, kind, records, Vec::new()))
-    }
-}
-
-impl IndexedService {
-    fn addresses(&self) -> BTreeSet<IpAddr> {
-        self.endpoints.values().flat_map(|endpoint| endpoint.addresses.iter().copied()).collect()
     }
 }
 

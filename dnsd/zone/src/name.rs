@@ -1,46 +1,63 @@
-//! Domain names as lists of labels.
+//! Domain names as texts.
 
 use std::fmt;
+use std::sync::Arc;
 
-/// A domain name: its labels as they were written, without the root's.
+/// A domain name: its labels as they were written with dots between them, without the root's. Cheap to copy.
 ///
 /// Two names are equal when they differ in the case of ASCII letters only (RFC 4343).
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Name {
-    labels: Vec<String>,
+    text: Arc<str>,
 }
 
 impl Name {
     /// A name from its text; a final dot makes no difference, and so do empty labels, which no name has.
     pub fn new(text: &str) -> Self {
-        Self { labels: text.split('.').filter(|label| !label.is_empty()).map(str::to_owned).collect() }
+        let text = text.strip_suffix('.').unwrap_or(text);
+        if text.starts_with('.') || text.ends_with('.') || text.contains("..") {
+            let labels: Vec<&str> = text.split('.').filter(|label| !label.is_empty()).collect();
+            return Self { text: labels.join(".").into() };
+        }
+        Self { text: text.into() }
     }
 
-    /// The labels in lower case, from the left.
-    pub(crate) fn lower(&self) -> Vec<String> {
-        self.labels.iter().map(|label| label.to_ascii_lowercase()).collect()
+    /// Whether both have the same letters in the same case.
+    pub fn is_written_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.text, &other.text) || self.text == other.text
     }
 
     /// This name with a label or several in front.
     pub(crate) fn under(&self, front: &str) -> Self {
-        let mut name = Self::new(front);
-        name.labels.extend(self.labels.iter().cloned());
-        name
+        Self { text: format!("{front}.{}", self.text).into() }
     }
 
-    /// The labels in front of `parent`, in lower case; `None` if this name is not `parent` and not under it.
-    pub(crate) fn relative_to(&self, parent: &Self) -> Option<Vec<String>> {
-        let (mut own, parent) = (self.lower(), parent.lower());
-        own.ends_with(&parent).then(|| {
-            own.truncate(own.len() - parent.len());
-            own
-        })
+    /// What is in front of `parent`, in lower case; `None` if this name is not `parent` and not under it.
+    pub(crate) fn relative_to(&self, parent: &Self) -> Option<String> {
+        self.in_front_of(&parent.text)
+    }
+
+    /// The same for a parent that is known by its text, without a final dot.
+    pub(crate) fn in_front_of(&self, parent: &str) -> Option<String> {
+        let length = self.text.len().checked_sub(parent.len())?;
+        // A suffix may begin inside of a character that is not ASCII; such a name has no such parent.
+        let (front, end) = self.text.split_at_checked(length)?;
+        if !end.eq_ignore_ascii_case(parent) {
+            return None;
+        }
+        let front = if front.is_empty() || parent.is_empty() { front } else { front.strip_suffix('.')? };
+        Some(front.to_ascii_lowercase())
+    }
+
+    /// The labels of what [`Name::relative_to`] answers.
+    pub(crate) fn labels(front: &str) -> Vec<&str> {
+        if front.is_empty() { Vec::new() } else { front.split('.').collect() }
     }
 }
 
 impl PartialEq for Name {
     fn eq(&self, other: &Self) -> bool {
-        self.lower() == other.lower()
+        self.text.eq_ignore_ascii_case(&other.text)
     }
 }
 
@@ -49,10 +66,8 @@ impl Eq for Name {}
 /// With the final dot, as in a zone file.
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for label in &self.labels {
-            write!(f, "{label}.")?;
-        }
-        if self.labels.is_empty() { f.write_str(".") } else { Ok(()) }
+        f.write_str(&self.text)?;
+        f.write_str(".")
     }
 }
 
@@ -67,15 +82,20 @@ mod tests {
         assert_eq!(name, Name::new("web.default.SVC."));
         assert_eq!(name.to_string(), "Web.Default.svc.");
         assert_eq!(Name::new(".").to_string(), ".");
+        assert_eq!(Name::new(".a..b.").to_string(), "a.b.");
     }
 
     #[test]
     fn a_name_is_under_its_parents_only() {
         let zone = Name::new("cluster.local");
-        assert_eq!(Name::new("a.Cluster.Local").relative_to(&zone), Some(vec!["a".to_owned()]));
-        assert_eq!(zone.relative_to(&zone), Some(Vec::new()));
+        assert_eq!(Name::new("a.B.Cluster.Local").relative_to(&zone).as_deref(), Some("a.b"));
+        assert_eq!(zone.relative_to(&zone).as_deref(), Some(""));
         assert_eq!(Name::new("local").relative_to(&zone), None);
         assert_eq!(Name::new("xcluster.local").relative_to(&zone), None);
+        assert_eq!(Name::new("äcluster.local").relative_to(&zone), None);
+        assert_eq!(Name::new("éluster.local").relative_to(&zone), None, "a parent that would begin inside of a letter");
+        assert_eq!(Name::new("a.b").relative_to(&Name::new(".")).as_deref(), Some("a.b"));
         assert_eq!(zone.under("a.b"), Name::new("a.b.cluster.local"));
+        assert_eq!(Name::labels(""), Vec::<&str>::new());
     }
 }

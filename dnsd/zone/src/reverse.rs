@@ -6,12 +6,12 @@ use crate::name::Name;
 
 /// The address that a reverse name stands for; `None` for any other name, also for one with too few labels.
 pub(crate) fn address_of(name: &Name) -> Option<IpAddr> {
-    if let Some(labels) = name.relative_to(&Name::new("in-addr.arpa")) {
-        let octets: Vec<u8> = labels.iter().rev().map(|label| octet(label)).collect::<Option<_>>()?;
+    if let Some(front) = name.in_front_of("in-addr.arpa") {
+        let octets: Vec<u8> = front.rsplit('.').map(octet).collect::<Option<_>>()?;
         return Some(IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(octets).ok()?)));
     }
-    let labels = name.relative_to(&Name::new("ip6.arpa"))?;
-    let nibbles: Vec<u8> = labels.iter().rev().map(|label| nibble(label)).collect::<Option<_>>()?;
+    let front = name.in_front_of("ip6.arpa")?;
+    let nibbles: Vec<u8> = front.rsplit('.').map(nibble).collect::<Option<_>>()?;
     let nibbles = <[u8; 32]>::try_from(nibbles).ok()?;
     let bits = nibbles.iter().fold(0_u128, |bits, &nibble| bits << 4 | u128::from(nibble));
     Some(IpAddr::V6(Ipv6Addr::from_bits(bits)))

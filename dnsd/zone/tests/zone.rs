@@ -43,6 +43,7 @@ fn zone_of(input: ZoneInput) -> Zone {
         reverse: ["10.96.0.0/16", "10.244.0.0/16"].map(|range| range.parse().expect("a range")).to_vec(),
         servers: vec![ip("10.96.0.10")],
         hosts: vec![(Name::new("host.minisvc.internal"), vec![ip("10.95.0.254")])],
+        reverse_falls_through: true,
     };
     Zone::build(config, input)
 }
@@ -59,6 +60,7 @@ fn input() -> ZoneInput {
             service(NS, "plain", vip("10.96.0.8"), vec![port("", "tcp", 80)]),
             service(NS, "db", ServiceKind::Headless, vec![port("sql", "tcp", 1)]),
             service(NS, "idle", ServiceKind::Headless, vec![]),
+            service(NS, "bare", ServiceKind::Headless, vec![]),
             external("docs", "Docs.example.com."),
             external("alias", "web.shop.svc.cluster.local"),
             external("loop1", "loop2.shop.svc.cluster.local"),
@@ -68,6 +70,7 @@ fn input() -> ZoneInput {
         ],
         endpoints: vec![
             endpoint("web", "10.244.0.5", None, vec![port("http", "tcp", 8080)]),
+            endpoint("bare", "10.244.1.5", None, vec![]),
             endpoint("db", "10.244.0.5", None, db()),
             endpoint("db", "10.244.0.6", Some("db-0"), db()),
             endpoint("db", "10.244.0.6", Some("db-0"), db()),
@@ -133,6 +136,16 @@ fn names_and_what_they_answer() {
         ("N-018", "any.shop.svc.cluster.local", A, "NxDomain"),
         ("N-022", "_http._tcp.web.shop.svc.cluster.local", Srv, "100/80/web.shop.svc.cluster.local."),
         ("N-022", "_dns._udp.web.shop.svc.cluster.local", Srv, "100/53/web.shop.svc.cluster.local."),
+        (
+            "N-024",
+            "web.shop.svc.cluster.local",
+            Srv,
+            "100/80/web.shop.svc.cluster.local. 100/53/web.shop.svc.cluster.local.",
+        ),
+        ("N-024", "plain.shop.svc.cluster.local", Srv, "100/80/plain.shop.svc.cluster.local."),
+        ("N-035", "idle.shop.svc.cluster.local", Srv, "NxDomain"),
+        ("N-041", "bare.shop.svc.cluster.local", Srv, "NODATA"),
+        ("N-044", "10-244-0-5.web.shop.svc.cluster.local", A, "10.244.0.5"),
         ("N-023", "_._tcp.plain.shop.svc.cluster.local", Srv, "NxDomain"),
         ("N-063", "_grpc._tcp.web.shop.svc.cluster.local", Srv, "NxDomain"),
         ("N-063", "_http._udp.web.shop.svc.cluster.local", Srv, "NxDomain"),
@@ -154,6 +167,9 @@ fn names_and_what_they_answer() {
         ("N-049", "alias.shop.svc.cluster.local", Cname, "CNAME web.shop.svc.cluster.local."),
         ("N-051", "broken.shop.svc.cluster.local", A, "CNAME nobody.shop.svc.cluster.local."),
         ("N-052", "_http._tcp.alias.shop.svc.cluster.local", Srv, "NODATA"),
+        ("S-144", "_http._tcp.docs.shop.svc.cluster.local", Srv, "NODATA"),
+        ("S-146", "alias.shop.svc.cluster.local", A, "CNAME web.shop.svc.cluster.local. 10.96.0.9"),
+        ("S-147", "db.shop.svc.cluster.local", A, "10.244.0.5 10.244.0.6 10.244.0.7 10.244.0.8"),
         ("N-106", "quad.shop.svc.cluster.local", A, "NxDomain"),
         ("N-055", "10-244-0-77.shop.pod.cluster.local", A, "10.244.0.77"),
         ("N-055", "fd00--1.shop.pod.cluster.local", Aaaa, "fd00::1"),
@@ -191,8 +207,14 @@ fn every_no_carries_the_soa_and_every_record_the_ttl() {
     assert_eq!(yes.answers[0].ttl, 30);
     let mut long = input();
     long.namespaces.clear();
-    let config =
-        ZoneConfig { domain: Name::new("cluster.local"), ttl: 3600, reverse: vec![], servers: vec![], hosts: vec![] };
+    let config = ZoneConfig {
+        domain: Name::new("cluster.local"),
+        ttl: 3600,
+        reverse: vec![],
+        servers: vec![],
+        hosts: vec![],
+        reverse_falls_through: true,
+    };
     let Outcome::Answer(no) = Zone::build(config, long).answer(&Name::new("x.cluster.local"), RecordType::A) else {
         panic!("ours")
     };
@@ -232,7 +254,7 @@ fn the_apex_describes_the_zone() {
     assert_eq!(ns.additional.iter().map(|r| show(&r.data)).collect::<Vec<_>>(), ["10.96.0.10"]);
 }
 
-// N-022, N-040
+// N-022, N-040, S-151
 #[test]
 fn srv_records_bring_the_addresses_of_their_targets() {
     let web = answer("_http._tcp.web.shop.svc.cluster.local", RecordType::Srv);
@@ -311,6 +333,61 @@ fn a_change_of_type_changes_the_answer() {
 fn names_outside_the_zone_are_somebody_elses() {
     for name in ["example.com", "local", "notcluster.local", "9.0.168.192.in-addr.arpa", "200.0.96.10.in-addr.arpa"] {
         assert_eq!(ask(name, RecordType::Ptr), Outcome::NotOurs, "{name}");
+    }
+}
+
+#[test]
+fn a_reverse_name_of_ours_may_be_answered_here_in_any_case() {
+    let config = ZoneConfig {
+        domain: Name::new("cluster.local"),
+        ttl: 5,
+        reverse: vec!["10.96.0.0/16".parse().expect("a range")],
+        servers: vec![],
+        hosts: vec![],
+        reverse_falls_through: false,
+    };
+    let zone = Zone::build(config, input());
+    let ask = |name: &str| zone.answer(&Name::new(name), RecordType::Ptr);
+    assert!(matches!(ask("200.0.96.10.in-addr.arpa"), Outcome::Answer(answer) if answer.code == Code::NxDomain));
+    assert_eq!(ask("200.0.168.192.in-addr.arpa"), Outcome::NotOurs, "but only of ours");
+}
+
+/// What musl does with a name: it asks for it under each search domain and then as it is, and takes the first answer
+/// that is not NXDOMAIN, be it NODATA.
+fn as_musl(zone: &Zone, namespace: &str, name: &str, kind: RecordType) -> String {
+    let search = [format!(".{namespace}.svc.cluster.local"), ".svc.cluster.local".into(), ".cluster.local".into()];
+    for suffix in search.iter().map(String::as_str).chain([""]) {
+        match zone.answer(&Name::new(&format!("{name}{suffix}")), kind) {
+            Outcome::Answer(answer) if answer.code == Code::NxDomain => {}
+            Outcome::Answer(answer) => {
+                return answer.answers.iter().map(|record| show(&record.data)).collect::<Vec<_>>().join(" ");
+            }
+            Outcome::Follow { .. } => return "an alias".into(),
+            Outcome::NotOurs => return "the upstream".into(),
+        }
+    }
+    "nothing".into()
+}
+
+// N-064, N-065
+#[test]
+fn a_resolver_that_stops_at_nodata_finds_what_it_should() {
+    let zone = zone_of(input());
+    for (namespace, name, kind, expected) in [
+        (NS, "web", RecordType::A, "10.96.0.9"),
+        ("default", "web.shop", RecordType::A, "10.96.0.9"),
+        ("default", "web.shop.svc", RecordType::A, "10.96.0.9"),
+        ("default", "web.shop.svc.cluster.local", RecordType::A, "10.96.0.9"),
+        ("default", "db-0.db.shop", RecordType::A, "10.244.0.6"),
+        ("default", "kubernetes", RecordType::A, "10.96.0.1"),
+        // The family that it lacks: the name exists, so nothing else may be found under it.
+        (NS, "web", RecordType::Aaaa, ""),
+        (NS, "docs", RecordType::A, "an alias"),
+        ("default", "www.example.com", RecordType::A, "the upstream"),
+        (NS, "example", RecordType::A, "the upstream"),
+        (NS, "idle", RecordType::A, "the upstream"),
+    ] {
+        assert_eq!(as_musl(&zone, namespace, name, kind), expected, "{name} from {namespace}, {kind:?}");
     }
 }
 

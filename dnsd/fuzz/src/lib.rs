@@ -1,0 +1,3 @@
+//! What the fuzz targets of the translator share.
+
+pub mod drive;

@@ -1,0 +1,291 @@
+//! Sockets: messages in, answers out. What an answer is, `answer.rs` and `forward.rs` say.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hickory_proto::op::ResponseCode;
+use minisvc_zone::Zone;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::answer::{self, Ask, Considered};
+use crate::forward::{ForwardError, Forwarder};
+use crate::message::{self, Reply, Request, Transport};
+use crate::shares::{Share, Shares};
+use crate::stats::{Count, Counters};
+
+/// How long a TCP connection may be idle, or take for one message (N-070).
+const TCP_IDLE: Duration = Duration::from_secs(10);
+
+/// TCP connections open at once; how many of them one client may have, `shares.rs` says. Further ones are closed at once.
+const MAX_CONNECTIONS: usize = 512;
+
+/// Datagrams that are answered before others of the program get their turn.
+const BATCH: usize = 64;
+
+/// Tasks that read one UDP socket, at most. They take half of the processors, so that a flood leaves the other half.
+const MAX_READERS: usize = 4;
+
+/// Answers questions from the newest zone, or from what upstreams say.
+pub(crate) struct Server {
+    zone: Arc<ArcSwap<Zone>>,
+    forwarder: Forwarder,
+    counters: Arc<Counters>,
+    connections: Arc<Shares>,
+    /// Questions at upstreams: bounded by the forwarder.
+    errands: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+/// How far a message came at once.
+enum Step {
+    /// The answer is written.
+    Done,
+    /// There will be none.
+    Nothing,
+    /// An upstream has to be asked, in the client's share.
+    Wait(Request, Ask, Share),
+}
+
+impl Server {
+    /// A server that runs until `shutdown`.
+    pub(crate) fn new(
+        zone: Arc<ArcSwap<Zone>>,
+        forwarder: Forwarder,
+        counters: Arc<Counters>,
+        shutdown: CancellationToken,
+    ) -> Arc<Self> {
+        let connections = Shares::new(MAX_CONNECTIONS);
+        Arc::new(Self { zone, forwarder, counters, connections, errands: TaskTracker::new(), shutdown })
+    }
+
+    /// Serves these sockets.
+    pub(crate) async fn run(self: Arc<Self>, sockets: Vec<UdpSocket>, listeners: Vec<TcpListener>) {
+        let mut tasks = JoinSet::new();
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        for socket in sockets.into_iter().map(Arc::new) {
+            for _ in 0..(processors / 2).clamp(1, MAX_READERS) {
+                tasks.spawn(Arc::clone(&self).datagrams(Arc::clone(&socket)));
+            }
+        }
+        for listener in listeners {
+            tasks.spawn(Arc::clone(&self).accept(listener));
+        }
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a task of the DNS server ended");
+            }
+        }
+        self.errands.close();
+        self.errands.wait().await;
+    }
+
+    async fn datagrams(self: Arc<Self>, socket: Arc<UdpSocket>) {
+        // A question is rarely as long; what is cut off here is malformed, and answered so.
+        let (mut bytes, mut out) = (vec![0; usize::from(u16::MAX)], Vec::new());
+        loop {
+            let ready = tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                ready = socket.readable() => ready,
+            };
+            if let Err(error) = ready {
+                tracing::error!(%error, "the DNS socket cannot be read any more");
+                return;
+            }
+            for _ in 0..BATCH {
+                match socket.try_recv_from(&mut bytes) {
+                    Ok((length, client)) => {
+                        let message = bytes.get(..length).unwrap_or_default();
+                        self.datagram(&socket, message, client, &mut out);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    // An ICMP error about an earlier answer shows up here; the next datagram is nobody's fault.
+                    Err(error) => tracing::debug!(%error, "a datagram could not be read"),
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn datagram(self: &Arc<Self>, socket: &Arc<UdpSocket>, bytes: &[u8], client: SocketAddr, out: &mut Vec<u8>) {
+        self.counters.add(Count::Udp);
+        if client.port() == 0 || client.ip().is_unspecified() || client.ip().is_multicast() {
+            self.counters.add(Count::IgnoredSource);
+            return;
+        }
+        match self.begin(bytes, client, Transport::Udp, out) {
+            Step::Done => {
+                // When the socket's buffer is full the answer is lost, as on any full wire; the client asks again.
+                if socket.try_send_to(out, client).is_err() {
+                    self.counters.add(Count::Unsent);
+                }
+            }
+            Step::Nothing => {}
+            Step::Wait(request, ask, share) => {
+                let (server, socket) = (Arc::clone(self), Arc::clone(socket));
+                self.errands.spawn(async move {
+                    let mut out = Vec::new();
+                    tokio::select! {
+                        () = server.shutdown.cancelled() => return,
+                        () = server.finish(request, ask, share, Transport::Udp, &mut out) => {}
+                    }
+                    if socket.send_to(&out, client).await.is_err() {
+                        server.counters.add(Count::Unsent);
+                    }
+                });
+            }
+        }
+    }
+
+    async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let mut open = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                accepted = listener.accept() => accepted,
+                Some(_) = open.join_next() => continue,
+            };
+            let (stream, client) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors, perhaps: give back time rather than spin.
+                    tracing::debug!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
+            };
+            let Some(share) = self.connections.take(client.ip()) else {
+                self.counters.add(Count::TcpRefused);
+                continue;
+            };
+            let server = Arc::clone(&self);
+            self.counters.set_connections(self.connections.taken());
+            open.spawn(async move {
+                if let Err(error) = server.connection(stream, client).await {
+                    tracing::debug!(%client, %error, "a connection ended");
+                }
+                drop(share);
+                server.counters.set_connections(server.connections.taken());
+            });
+        }
+    }
+
+    /// One question after the other, so that a client has at most one at upstreams for each of its connections.
+    async fn connection(&self, mut stream: TcpStream, client: SocketAddr) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let (mut bytes, mut out) = (Vec::new(), Vec::new());
+        loop {
+            let read = async {
+                let length = stream.read_u16().await?;
+                bytes.resize(length.into(), 0);
+                stream.read_exact(&mut bytes).await.map(|_| ())
+            };
+            match tokio::time::timeout(TCP_IDLE, read).await {
+                Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                Ok(read) => read?,
+                Err(_) => return Ok(()),
+            }
+            self.counters.add(Count::Tcp);
+            match self.begin(&bytes, client, Transport::Tcp, &mut out) {
+                Step::Done => {}
+                Step::Nothing => continue,
+                Step::Wait(request, ask, share) => {
+                    self.finish(request, ask, share, Transport::Tcp, &mut out).await;
+                }
+            }
+            let length = u16::try_from(out.len()).map_err(io::Error::other)?;
+            out.splice(..0, length.to_be_bytes());
+            // A client that asks and does not read holds its own share, and not for ever.
+            tokio::time::timeout(TCP_IDLE, stream.write_all(&out)).await??;
+        }
+    }
+
+    /// As far as it goes without waiting.
+    fn begin(&self, bytes: &[u8], client: SocketAddr, transport: Transport, out: &mut Vec<u8>) -> Step {
+        let (request, ask) = match answer::consider(&self.zone.load(), bytes, transport) {
+            Considered::Reply(request, reply) => return self.write(&request, &reply, transport, out),
+            Considered::Short => {
+                self.counters.add(Count::IgnoredShort);
+                return Step::Nothing;
+            }
+            Considered::Response => {
+                self.counters.add(Count::IgnoredResponse);
+                return Step::Nothing;
+            }
+            Considered::Ask(request, ask) => (request, ask),
+        };
+        let reply = if self.forwarder.is_our_own(request.metadata.id, &ask.name, ask.kind) {
+            Err(ForwardError::Loop)
+        } else if let Some(message) = self.forwarder.remembered(&ask.name, ask.kind) {
+            Ok(message)
+        } else {
+            match self.forwarder.admit(&ask.name, client.ip()) {
+                Ok(share) => return Step::Wait(request, ask, share),
+                Err(error) => Err(error),
+            }
+        };
+        self.write(&request, &combined(ask.alias, reply), transport, out)
+    }
+
+    async fn finish(&self, request: Request, ask: Ask, share: Share, transport: Transport, out: &mut Vec<u8>) {
+        let said = self.forwarder.ask(&ask.name, ask.kind, transport == Transport::Tcp, share).await;
+        self.write(&request, &combined(ask.alias, said), transport, out);
+    }
+
+    fn write(&self, request: &Request, reply: &Reply, transport: Transport, out: &mut Vec<u8>) -> Step {
+        let mut code = reply.code;
+        match message::write(request, reply, transport, out) {
+            Ok(true) => self.counters.add(Count::Truncated),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::debug!(%error, "an answer cannot be written");
+                code = ResponseCode::ServFail;
+                if message::write(request, &Reply::code(code), transport, out).is_err() {
+                    return Step::Nothing;
+                }
+            }
+        }
+        if let Some(count) = counted(code) {
+            self.counters.add(count);
+        }
+        Step::Done
+    }
+
+    #[cfg(test)]
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+/// What is sent, given what an upstream said. Behind an alias a "no" is none: the alias stands alone (N-051).
+fn combined(alias: Option<Reply>, said: Result<hickory_proto::op::Message, ForwardError>) -> Reply {
+    match (alias, said) {
+        (None, Ok(message)) => answer::from_upstream(message),
+        (Some(alias), Ok(message)) => answer::behind_alias(alias, message),
+        (Some(alias), Err(_)) => alias,
+        (None, Err(ForwardError::NoAnswer)) => Reply::code(ResponseCode::ServFail),
+        (None, Err(ForwardError::NoUpstream | ForwardError::Busy | ForwardError::Loop)) => {
+            Reply::code(ResponseCode::Refused)
+        }
+    }
+}
+
+fn counted(code: ResponseCode) -> Option<Count> {
+    Some(match code {
+        ResponseCode::NoError => Count::NoError,
+        ResponseCode::NXDomain => Count::NxDomain,
+        ResponseCode::ServFail => Count::ServFail,
+        ResponseCode::Refused => Count::Refused,
+        ResponseCode::FormErr => Count::FormErr,
+        ResponseCode::NotImp => Count::NotImp,
+        ResponseCode::BADVERS => Count::BadVers,
+        // Of an upstream's making, and rare.
+        _ => return None,
+    })
+}
