@@ -124,6 +124,76 @@ fn services_and_pods_have_names() {
         assert_eq!(ask("A", "www.example.com."), "Refused", "nobody to ask");
     }
     the_c_library_finds_them(&lab, &web, &zero);
+    the_server_is_behind_its_service(&lab);
+    what_the_upstream_tests_look_up(&lab, &web, &zero);
+}
+
+/// The server's own Service, as a cluster's operator would find it.
+fn the_server_is_behind_its_service(lab: &Lab) {
+    let services = lab.list("svc");
+    let service = services.iter().find(|service| service["metadata"]["name"] == "kube-dns").expect("there");
+    let ports: Vec<String> = service["spec"]["ports"]
+        .as_array()
+        .expect("ports")
+        .iter()
+        .map(|port| format!("{} {} {}", port["name"], port["protocol"], port["port"]).replace('"', ""))
+        .collect();
+    let label = &service["metadata"]["labels"]["k8s-app"];
+    assert_eq!((&service["metadata"]["namespace"], label), (&json!("kube-system"), &json!("kube-dns")), "N-001");
+    assert_eq!(service["spec"]["clusterIP"], "10.96.0.10");
+    assert_eq!(ports, ["dns UDP 53", "dns-tcp TCP 53", "metrics TCP 9153"]);
+    let file = lab.exec_in("db-1", &["cat", "/etc/resolv.conf"]);
+    assert!(file.contains("nameserver 10.96.0.10\n"), "{file}");
+    let counters = lab.fetch_in("db-1", "http://10.96.0.10:9153/metrics").expect("the metrics port leads to them");
+    assert!(counters.contains("minisvc_dns_queries_total{transport=\"tcp\"}"), "{counters}");
+}
+
+/// Every kind of name that the upstream end-to-end tests probe, from pods, whole over both transports and in part through
+/// the search list.
+fn what_the_upstream_tests_look_up(lab: &Lab, web: &str, zero: &str) {
+    let own = lab.get("pod", "db-1")["status"]["podIP"].as_str().expect("an address").to_owned();
+    let dashed = format!("{}.default.pod.cluster.local", own.replace('.', "-"));
+    let srv = "80 web.default.svc.cluster.local.";
+    let rows = [
+        ("N-103", "A", "kubernetes.default.svc.cluster.local", "10.96.0.1"),
+        ("N-103", "A", "web.default.svc.cluster.local", web),
+        ("N-103", "A", "db.default.svc.cluster.local", zero),
+        ("N-103", "SRV", "_http._tcp.web.default.svc.cluster.local", srv),
+        ("N-103", "SRV", "_http._tcp.db.default.svc.cluster.local", "8080 db-0.db.default.svc.cluster.local."),
+        ("N-103", "A", "db-0.db.default.svc.cluster.local", zero),
+        ("N-103", "CNAME", "alias.default.svc.cluster.local", "CNAME web.default.svc.cluster.local."),
+        ("N-103", "A", &dashed, &own),
+    ];
+    for (statement, kind, name, expected) in rows {
+        for transport in ["udp", "tcp"] {
+            // The client's socket is connected: an answer from another address than the one asked would be none.
+            let found = lab.exec_in("db-1", &[MINISVC, "__dig", transport, "10.96.0.10", kind, &format!("{name}.")]);
+            assert!(found.contains(expected), "{statement}, {}: {name} over {transport}: {found}", "N-069");
+        }
+    }
+    let partial = [
+        ("N-030", "db-1", "default", "A", "web", web),
+        ("N-030", "elsewhere", "other", "A", "web.default", web),
+        ("N-030", "elsewhere", "other", "A", "web.default.svc", web),
+        ("N-104", "elsewhere", "other", "A", "kubernetes.default", "10.96.0.1"),
+        ("N-104", "db-1", "default", "A", "db", zero),
+        ("N-104", "db-1", "default", "SRV", "_http._tcp.web.default.svc", srv),
+        ("N-104", "elsewhere", "other", "A", "alias.default.svc", "CNAME web.default.svc.cluster.local."),
+    ];
+    for (statement, pod, namespace, kind, name, expected) in partial {
+        let found = lab.run(&["dns", "--from", pod, "-n", namespace, "-t", kind, name]);
+        assert!(found.contains(expected), "{statement}: {name} from {pod}: {found}");
+    }
+    let hosts = lab.exec_in("db-1", &["getent", "hosts", "db-0.db"]);
+    assert!(hosts.starts_with(zero), "{hosts}");
+    // The alias becomes a Service of its own: the CNAME goes, an address comes.
+    lab.run(&["delete", "svc", "alias"]);
+    lab.apply_all(&[service("alias", &Value::Null, 80, &json!(8080))]);
+    let address = lab.get("svc", "alias")["spec"]["clusterIP"].as_str().expect("an address").to_owned();
+    eventually("an address in place of the alias", || {
+        let found = lab.dig("udp", "A", "alias.default.svc.cluster.local.").expect("an answer");
+        (records(&found) == [format!("alias.default.svc.cluster.local. A {address}")]).then_some(())
+    });
 }
 
 /// The same through resolv.conf, hosts and nsswitch, as every program asks.
@@ -173,7 +243,7 @@ fn names_follow_what_they_name() {
 }
 
 /// A name server on the host's loopback that knows one name; it ends with the test's process.
-fn upstream() -> String {
+fn upstream(known: &'static str) -> String {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let address = socket.local_addr().expect("bound").to_string();
     std::thread::spawn(move || {
@@ -183,7 +253,7 @@ fn upstream() -> String {
             let query = question.queries[0].clone();
             let mut answer = Message::new(question.metadata.id, MessageType::Response, OpCode::Query);
             answer.add_query(query.clone());
-            if query.name().to_utf8() != "www.example.com." {
+            if query.name().to_utf8() != known {
                 answer.metadata.response_code = ResponseCode::NXDomain;
             } else if query.query_type() == RecordType::A {
                 let data = RData::A(rdata::A(Ipv4Addr::new(192, 0, 2, 7)));
@@ -195,14 +265,16 @@ fn upstream() -> String {
     address
 }
 
-// N-064, N-072, N-087
+// N-064, N-072, N-078, N-087
 #[test]
 fn other_names_are_asked_of_the_upstream() {
-    let upstream = upstream();
-    let lab = Lab::start("forward", &["--dns-upstream", &upstream]);
+    let (upstream, corp) = (upstream("www.example.com."), upstream("git.corp.example."));
+    let stub = format!("corp.example={corp}");
+    let lab = Lab::start("forward", &["--dns-upstream", &upstream, "--dns-stub", &stub]);
     lab.apply_all(&[pod("app", &json!([echo(8080)]), &json!({}))]);
     lab.ready("app");
     assert_eq!(records(&lab.dig("udp", "A", "www.example.com.").expect("an answer")), ["www.example.com. A 192.0.2.7"]);
+    assert_eq!(lab.exec(&[MINISVC, "__resolve", "git.corp.example"]), "192.0.2.7\n", "of its domain's own server");
     assert!(lab.dig("udp", "A", "nothing.example.").expect("an answer").starts_with("NXDomain"));
     assert_eq!(lab.exec(&[MINISVC, "__resolve", "www.example.com"]), "192.0.2.7\n");
     assert_eq!(lab.exec_in("app", &[MINISVC, "__resolve", "www.example.com"]), "192.0.2.7\n");
