@@ -31,8 +31,8 @@ use crate::error::{CliError, Context as _};
 use crate::home::{self, LabHome, LabRecord};
 use crate::narrator::Narrator;
 use crate::outside::{self, FromPlace, Surroundings};
-use crate::wires::Wires;
 use crate::resolved;
+use crate::wires::Wires;
 use crate::workstation;
 /// Where the API listens inside the lab; the `kubernetes` Service leads there from port 443.
 const LAB_API_PORT: u16 = 6443;
@@ -151,13 +151,13 @@ impl Lab {
         let relay = surroundings.start_relay(&mut tasks).await?;
         let publisher = surroundings.start_publisher(component(&api, "publisher"), home, &mut tasks).await?;
         narrator.step(&format!("names of *.{CLUSTER_DOMAIN} resolve at {}", addresses.primary.dns()));
-
         if config.network == NetworkMode::Host {
             match resolved::announce(config, HOST_INTERFACE).await {
                 Ok(()) => narrator.step("they resolve on this machine too, by its systemd-resolved"),
                 Err(error) => narrator.step(&format!("{error}: {}", resolved::by_hand(config))),
             }
         }
+
         let options = minisvc_controllers::Options {
             root_certificates: api.ca().certificate().to_owned(),
             load_balancer_pool: addresses.each(|family| family.load_balancers),
@@ -407,15 +407,15 @@ async fn start_dns(
         let at = SocketAddr::new(address, minisvc_dnsd::METRICS_PORT);
         sockets.metrics.push(control_plane.listen_tcp(at).await.context(doing)?);
     }
-        stubs: config.stubs.clone().into_iter().collect(),
-        // This machine's own resolver asks the lab about its ranges then, and would be asked back.
-        reverse_falls_through: config.network == NetworkMode::Private,
     let dns = minisvc_dnsd::Config {
         domain: CLUSTER_DOMAIN.to_owned(),
         ttl: DNS_TTL,
         reverse: addresses.each(|family| [family.services, family.pods]).concat(),
         address: addresses.primary.dns(),
         upstreams: config.upstreams.clone(),
+        stubs: config.stubs.clone().into_iter().collect(),
+        // This machine's own resolver asks the lab about its ranges then, and would be asked back.
+        reverse_falls_through: config.network == NetworkMode::Private,
         hosts: outside::names(config),
     };
     let client = component(api, "dnsd");
