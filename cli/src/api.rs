@@ -113,6 +113,15 @@ impl LabApi {
         serde_json::from_slice(&text).context(|| format!("the lab's answer to {path} is no JSON"))
     }
 
+    /// Reads something that is no JSON.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub(crate) async fn text(&self, path: &str) -> Result<String, CliError> {
+        let answer = self.send(Method::GET, path, &[], Vec::new()).await?;
+        Ok(String::from_utf8_lossy(&read_all(answer.into_body()).await?).into_owned())
+    }
+
     /// The container of a pod that a command means: the one it names, else the pod's default or first, and then says so if
     /// there are several, as kubectl does.
     ///

@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Exec(ExecArgs),
     /// Run a local command as a pod, in the foreground
     Run(RunArgs),
+    /// Say why a Service, a pod, an address or a name does not answer, and what mends it
+    Why(WhyArgs),
     /// Show how a name is looked up: the search list, each query and each answer
     Dns(DnsArgs),
     /// Print the path of the lab's kubeconfig file
@@ -374,6 +376,27 @@ pub(crate) struct DnsArgs {
     /// The name as a program would give it to the resolver
     #[arg(value_name = "NAME")]
     pub(crate) query: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WhyArgs {
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+
+    /// Ask as this pod, NAME or NAMESPACE/NAME; without it as the workstation
+    #[arg(long, value_name = "POD")]
+    pub(crate) from: Option<String>,
+
+    /// Namespace of what is asked about, and of the pod that asks
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+
+    /// svc/NAME[:PORT], pod/NAME[:PORT], ADDRESS[:PORT], a name or a URL; /udp at the end says which protocol
+    pub(crate) target: String,
 }
 
 #[derive(Debug, Clone, Args)]

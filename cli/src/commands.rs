@@ -15,3 +15,4 @@ pub(crate) mod status;
 pub(crate) mod table;
 pub(crate) mod top;
 pub(crate) mod up;
+pub(crate) mod why;

@@ -6,10 +6,10 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, ResponseCode};
-use hickory_proto::rr::RecordType;
+use hickory_proto::rr::{Record, RecordType};
 
 use crate::probe::{self, Failure};
 
@@ -23,6 +23,15 @@ struct Resolver {
 }
 
 impl Resolver {
+    /// This place's own.
+    fn read() -> Result<Self, Failure> {
+        Ok(Self::parse(&std::fs::read_to_string("/etc/resolv.conf")?))
+    }
+
+    fn server(&self) -> Result<IpAddr, Failure> {
+        Ok(*self.servers.first().ok_or("/etc/resolv.conf names no server")?)
+    }
+
     /// Reads a resolver file. The last `search` line holds, as in the C library.
     fn parse(text: &str) -> Self {
         let mut resolver = Self { servers: Vec::new(), search: Vec::new(), ndots: 1 };
@@ -78,26 +87,74 @@ pub(crate) fn lookup_main() -> ExitCode {
 }
 
 fn lookup(name: &str, kind: &str) -> Result<bool, Failure> {
-    let kind: RecordType = kind.to_ascii_uppercase().parse().map_err(|_| format!("{kind:?} is no record type"))?;
-    let resolver = Resolver::parse(&std::fs::read_to_string("/etc/resolv.conf")?);
     let mut out = std::io::stdout();
-    let server = *resolver.servers.first().ok_or("/etc/resolv.conf names no server")?;
+    let (mut number, mut found) = (0, false);
+    let resolver = Resolver::read()?;
+    let server = resolver.server()?;
     writeln!(out, "server {server}, ndots {}, search {}", resolver.ndots, resolver.search.join(" "))?;
-    for (number, (candidate, reason)) in (1..).zip(resolver.candidates(name)) {
-        writeln!(out, "{number}. {candidate} {kind}   ({reason})")?;
+    let kind = kind.to_ascii_uppercase();
+    walk(name, &kind, |step| {
+        number += 1;
+        writeln!(out, "{number}. {} {kind}   ({})", step.name, step.reason)?;
+        writeln!(out, "   {}   ({:.1} ms)", step.verdict, step.took.as_secs_f64() * 1000.0)?;
+        for record in step.records {
+            writeln!(out, "   {record}")?;
+        }
+        found = step.is_last && !step.records.is_empty();
+        Ok(())
+    })?;
+    if !found {
+        writeln!(out, "not found")?;
+    }
+    Ok(found)
+}
+
+/// One question of a lookup, with its answer.
+pub(crate) struct Step<'a> {
+    /// The complete name that was asked for.
+    pub(crate) name: &'a str,
+    /// Why.
+    pub(crate) reason: &'a str,
+    /// What the answer means.
+    pub(crate) verdict: String,
+    /// The records in it.
+    pub(crate) records: &'a [Record],
+    /// How long it took.
+    pub(crate) took: Duration,
+    /// Whether a resolver asks no further.
+    pub(crate) is_last: bool,
+}
+
+impl Step<'_> {
+    /// The addresses among the records.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.records.iter().filter_map(|record| record.data.ip_addr())
+    }
+}
+
+/// Does what a resolver does, and tells of each step.
+///
+/// # Errors
+/// When nobody can be asked, or the answer cannot be read.
+pub(crate) fn walk(
+    name: &str,
+    kind: &str,
+    mut tell: impl FnMut(&Step<'_>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let kind: RecordType = kind.to_ascii_uppercase().parse().map_err(|_| format!("{kind:?} is no record type"))?;
+    let resolver = Resolver::read()?;
+    let server = resolver.server()?;
+    for (candidate, reason) in resolver.candidates(name) {
         let started = Instant::now();
         let answer = probe::ask(false, server, kind, &candidate)?;
         let (verdict, goes_on) = read(&answer);
-        writeln!(out, "   {verdict}   ({:.1} ms)", started.elapsed().as_secs_f64() * 1000.0)?;
-        for record in &answer.answers {
-            writeln!(out, "   {record}")?;
-        }
-        if !goes_on {
-            return Ok(!answer.answers.is_empty());
+        let (took, is_last) = (started.elapsed(), !goes_on);
+        tell(&Step { name: &candidate, reason: &reason, verdict, records: &answer.answers, took, is_last })?;
+        if is_last {
+            break;
         }
     }
-    writeln!(out, "not found")?;
-    Ok(false)
+    Ok(())
 }
 
 /// What an answer means, and whether a resolver goes on to the next name.

@@ -33,6 +33,7 @@ mod suggest;
 mod terminal;
 mod top;
 mod waiting;
+mod why;
 mod wires;
 mod workstation;
 
@@ -44,7 +45,7 @@ use tracing_subscriber::EnvFilter;
 use crate::args::{Cli, Command};
 use crate::commands::{
     dashboard as dashboard_command, demo, doctor, endpoints, flows, inside, kubectl, objects, proxy, run, status,
-    table, top as top_command, up,
+    table, top as top_command, up, why as why_command,
 };
 use crate::error::{CliError, Context as _};
 
@@ -61,6 +62,8 @@ fn main() -> ExitCode {
         Some("__dig") => return probe::dig_main(),
         Some("__await") => return waiting::await_main(),
         Some("__lookup") => return lookup::lookup_main(),
+        Some("__sockets") => return why::sockets_main(),
+        Some("__look") => return why::look_main(),
         _ => {}
     }
     let cli = Cli::parse();
@@ -106,6 +109,7 @@ async fn dispatch(command: &Command) -> Result<ExitCode, CliError> {
         Command::Shell(args) => inside::shell(args).await,
         Command::Exec(args) => inside::exec(args).await,
         Command::Run(args) => run::run(args).await,
+        Command::Why(args) => why_command::why(args).await,
         Command::Dns(args) => inside::dns(args).await,
         Command::Proxy(args) => proxy::proxy(args).await,
         Command::Dashboard(args) => dashboard_command::dashboard(args).await,

@@ -44,14 +44,14 @@ impl Advice {
         Self { words: words.iter().map(|&word| word.to_owned()).collect(), line, mends }
     }
 
-    /// The same for a lab that has to be named, because the surroundings do not name it.
+    /// The same with flags that say which lab is meant, where the surroundings do not.
     #[must_use]
-    pub fn naming(&self, lab: &str) -> Self {
+    pub fn with_flags(&self, flags: &[String]) -> Self {
         let mut words: Vec<&str> = self.words.iter().map(String::as_str).collect();
         if words.first() == Some(&"minisvc") {
-            // After the subcommand: that is where clap knows it, and kubectl does not see it.
+            // After the subcommand: that is where they are known, and kubectl does not see them.
             let at = words.len().min(2);
-            words.splice(at..at, ["--name", lab]);
+            words.splice(at..at, flags.iter().map(String::as_str));
         }
         Self::new(&words, self.mends)
     }
@@ -291,7 +291,7 @@ mod tests {
         let advice = &problem.advice[0];
         assert_eq!(shlex::split(&advice.line).as_ref(), Some(&advice.words), "{}", advice.line);
         assert_eq!(advice.words.last().map(String::as_str), Some("shop"));
-        let named = advice.naming("two");
+        let named = advice.with_flags(&["--name".into(), "two".into()]);
         assert!(named.line.starts_with("minisvc kubectl --name two patch svc web"), "{}", named.line);
     }
 }

@@ -25,6 +25,8 @@ pub struct Wanted {
     pub names: Vec<String>,
     /// Where to try a connection, from where the client is.
     pub connect: Option<SocketAddr>,
+    /// Where the client would go, if it did: only its own address on the way there is of interest.
+    pub towards: Option<IpAddr>,
 }
 
 /// The log of one container.
@@ -82,6 +84,7 @@ pub fn wanted(facts: &Facts, question: &Question) -> Wanted {
     {
         wanted.names.push(name.clone());
     }
+    wanted.towards = wanted.connect.map(|target| target.ip());
     wanted
 }
 

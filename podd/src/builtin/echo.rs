@@ -3,14 +3,14 @@
 //! Paths: `/healthz` is always 200; `/readyz` is 200 until `/readyz/fail` and again after `/readyz/ok`; everything
 //! else answers one line: pod, node, client address, method and path.
 //!
-//! With `--as MANNER` it stands for a well-known image (see `manner`).
+//! `PORT` says where it listens, `BIND` at which address instead of all. With `--as MANNER` it stands for a well-known image (see `manner`).
 //!
 //! SIGTERM starts a drain, because connections are still sent here until every data plane has heard that this pod is
 //! no endpoint any more (D-091): it goes on accepting until nobody has come for [`QUIET`], at most for [`DRAIN`],
 //! answers what it was asked, tells clients to connect anew, and ends with 0. SIGINT ends it at once.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -70,9 +70,10 @@ pub fn echo_main() -> ExitCode {
     let host = variable("HOSTNAME").unwrap_or_else(|| "unknown".to_owned());
     let pod = variable("POD_NAME").unwrap_or_else(|| host.clone());
     let node = variable("NODE_NAME").map(|node| format!(" on {node}")).unwrap_or_default();
+    let bind = variable("BIND").and_then(|address| address.parse().ok());
     let Plan { manner, port, udp_port } = plan;
     let echo = Arc::new(Echo { host, manner, ..Echo::new(format!("{pod}{node}")) });
-    match echo.listen(port, udp_port) {
+    match echo.listen(bind, port, udp_port) {
         Ok(()) => match wait_for_signal(&signals) {
             Some(Signal::SIGTERM) => {
                 echo.drain();
@@ -125,12 +126,14 @@ impl Echo {
         self.started.elapsed()
     }
 
-    /// Starts the threads that serve. Both families if the kernel has IPv6, else IPv4.
-    fn listen(self: &Arc<Self>, port: u16, udp_port: u16) -> std::io::Result<()> {
-        let any6 = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-        let any4 = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        let tcp = TcpListener::bind(any6(port)).or_else(|_| TcpListener::bind(any4(port)))?;
-        let udp = UdpSocket::bind(any6(udp_port)).or_else(|_| UdpSocket::bind(any4(udp_port)))?;
+    /// Starts the threads that serve, at `bind` or everywhere. Both families if the kernel has IPv6, else IPv4.
+    fn listen(self: &Arc<Self>, bind: Option<IpAddr>, port: u16, udp_port: u16) -> std::io::Result<()> {
+        let any = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+        let addresses = bind.map_or_else(|| any.to_vec(), |address| vec![address]);
+        let at = |port| addresses.iter().map(move |&address| SocketAddr::new(address, port)).collect::<Vec<_>>();
+        // The first that works.
+        let tcp = TcpListener::bind(at(port).as_slice())?;
+        let udp = UdpSocket::bind(at(udp_port).as_slice())?;
         let _ = writeln!(std::io::stdout(), "{} listens on port {port}", self.who);
         let (echo, datagrams) = (Arc::clone(self), Arc::clone(self));
         spawn(move || echo.accept(&tcp))?;
