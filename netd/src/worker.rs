@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use crate::closers::{Closers, Waste};
 use crate::device::{Device, Frame};
 use crate::health::Pulse;
+use crate::trace::{Onlooker, Onlookers};
 
 /// Packets taken from one device before the others get their turn.
 const BATCH: usize = 64;
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Detach(PortId),
     /// Let somebody look at the state between two batches of packets.
     Look(Look),
+    /// Tell somebody of every decision from now on.
+    LookOn(Onlooker),
     /// Hand flows to the outside over to somebody.
     Relay(mpsc::Sender<Dial>),
     /// What has come of such a flow.
@@ -81,10 +84,10 @@ pub struct Stats {
 pub(crate) struct Mailbox {
     commands: SyncSender<Command>,
     bell: Arc<EventFd>,
+    pulse: Arc<Pulse>,
 }
 
 impl Mailbox {
-    pulse: Arc<Pulse>,
     /// Puts a command in; blocks shortly when the mailbox is full. `false` when the worker has ended.
     pub(crate) fn send(&self, command: Command) -> bool {
         let sent = match self.commands.try_send(command) {
@@ -121,10 +124,10 @@ impl Mailbox {
 pub(crate) struct Worker {
     epoll: Epoll,
     bell: Arc<EventFd>,
+    pulse: Arc<Pulse>,
     commands: Receiver<Command>,
     table: Arc<ArcSwap<ServiceTable>>,
     installed: Arc<ServiceTable>,
-    pulse: Arc<Pulse>,
     translator: Translator,
     devices: HashMap<PortId, Device>,
     /// Whether all devices were opened with offload, or none.
@@ -132,6 +135,7 @@ pub(crate) struct Worker {
     /// Worker → relay. When it is full the flow is forgotten, and its client tries again.
     dial_tx: Option<mpsc::Sender<Dial>>,
     closers: Closers,
+    onlookers: Onlookers,
     stats: Stats,
 }
 
@@ -154,15 +158,16 @@ impl Worker {
         let worker = Self {
             epoll,
             bell,
+            pulse,
             commands,
             installed: table.load_full(),
             table,
             translator,
-            pulse,
             devices: HashMap::new(),
             offload,
             dial_tx: None,
             closers: Closers::start()?,
+            onlookers: Onlookers::default(),
             stats: Stats::default(),
         };
         Ok((worker, mailbox))
@@ -192,11 +197,13 @@ impl Worker {
             for event in events.iter().take(ready).filter(|event| event.data() != WAKE) {
                 if let Ok(port) = u32::try_from(event.data()) {
                     self.serve(PortId(port), &mut frame, now);
+                    self.onlookers.tell(&mut self.translator, now);
                 }
             }
             self.translator.handle_timeout(now);
             self.dial(now);
             self.flush();
+            self.onlookers.tell(&mut self.translator, now);
         }
         let devices = std::mem::take(&mut self.devices);
         self.closers.close_all(devices.into_values());
@@ -220,6 +227,7 @@ impl Worker {
                 Command::Attach(port, fd) => self.attach(port, fd),
                 Command::Detach(port) => self.let_go(port),
                 Command::Look(look) => look(&self.translator, &self.stats),
+                Command::LookOn(onlooker) => self.onlookers.add(onlooker, &mut self.translator),
                 Command::Relay(dial_tx) => self.dial_tx = Some(dial_tx),
                 Command::Dialled(dial, answer) => self.translator.answer(&dial, answer, Instant::now()),
                 Command::Forget(dial) => self.translator.forget(&dial, Instant::now()),
@@ -252,6 +260,7 @@ impl Worker {
     }
 
     fn take_table(&mut self, now: Instant) {
+        self.pulse.taken();
         let newest = self.table.load();
         if !Arc::ptr_eq(&newest, &self.installed) {
             self.installed = Arc::clone(&newest);
@@ -260,7 +269,6 @@ impl Worker {
         }
     }
 
-        self.pulse.taken();
     fn serve(&mut self, port: PortId, frame: &mut Frame, now: Instant) {
         for _ in 0..BATCH {
             let Some(device) = self.devices.get(&port) else { return };

@@ -9,6 +9,7 @@ mod flows;
 mod places;
 mod service_ports;
 mod tables;
+mod trace;
 
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ pub use flows::{AddressMatch, FlowQuery, FlowView, NameMatch, flows};
 pub use places::{Place, PlaceKind, Places};
 pub use service_ports::{EndpointView, FrontendView, ServicePortQuery, ServicePortView, service_ports};
 pub use tables::{AffinityView, ClashView, RouteView, ServedFrontend, affinities, clashes, frontends, routes};
+pub use trace::{Chosen, MAX_TRACES, Trace, TraceLine, TraceQuery, trace};
 
 /// What both clocks said at one moment, to tell times of the one in terms of the other.
 #[derive(Debug, Clone, Copy)]

@@ -143,13 +143,13 @@ pub enum Scope {
     NearZone,
 }
 
-/// A packet as it came and as it left.
+/// A packet as it came and as it left, both with complete checksums.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frames {
-    /// As it came, and how much of its checksum was there.
-    pub before: (Vec<u8>, Checksum),
+    /// As it came; empty for a packet of our own.
+    pub before: Vec<u8>,
     /// As it left; for a packet that was answered, the answer. Empty if nothing left.
-    pub after: (Vec<u8>, Checksum),
+    pub after: Vec<u8>,
 }
 
 /// The state of tracing while it is on.

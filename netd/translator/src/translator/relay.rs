@@ -179,7 +179,7 @@ impl Translator {
 }
 
 /// A copy of a packet with a complete checksum.
-fn whole(packet: &Packet<'_>) -> Vec<u8> {
+pub(super) fn whole(packet: &Packet<'_>) -> Vec<u8> {
     let mut bytes = packet.bytes().to_vec();
     if packet.checksum() == Checksum::Full {
         return bytes;

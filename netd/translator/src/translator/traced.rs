@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{DialAnswer, Direction, PacketBuf, PortId, Protocol, Slot, Translator, Tuple, Verdict};
-use crate::packet::Checksum;
+use super::relay::whole;
+use crate::packet::{Checksum, Packet};
 use crate::table::Target;
 use crate::trace::{
     Answer, CANDIDATES, Choice, FlowNote, Frames, PacketHead, Scope, Trace, TraceEnd, TraceLevel, Traced,
@@ -33,7 +34,7 @@ impl Translator {
         trace.answer = None;
         let level = trace.level;
         let (len, checksum) = (buf.len(), buf.checksum());
-        let before = level.frames.then(|| buf.bytes().to_vec());
+        let before = level.frames.then(|| complete(buf.bytes(), checksum));
         let packet = PacketHead::of(buf.bytes_mut(), checksum);
         let verdict = self.decide(from, buf, now);
         let Some(trace) = &mut self.trace else { return verdict };
@@ -47,8 +48,8 @@ impl Translator {
         }
         let left = !matches!(verdict, Verdict::Held | Verdict::Drop(_));
         let frames = before.map(|before| {
-            let after = if left { buf.bytes().to_vec() } else { Vec::new() };
-            Box::new(Frames { before: (before, checksum), after: (after, buf.checksum()) })
+            let after = if left { complete(buf.bytes(), buf.checksum()) } else { Vec::new() };
+            Box::new(Frames { before, after })
         });
         if let Some(trace) = &mut self.trace {
             trace.push(Traced { from, packet, len, end, flow, frames });
@@ -109,8 +110,7 @@ impl Translator {
         let mut copy = packet.to_vec();
         let head = PacketHead::of(&mut copy, Checksum::Full);
         let len = copy.len();
-        let full = |bytes| (bytes, Checksum::Full);
-        let frames = trace.level.frames.then(|| Box::new(Frames { before: full(Vec::new()), after: full(copy) }));
+        let frames = trace.level.frames.then(|| Box::new(Frames { before: Vec::new(), after: copy }));
         trace.push(Traced { from: to, packet: head, len, end: TraceEnd::Made, flow: FlowNote::default(), frames });
     }
 
@@ -135,5 +135,14 @@ impl Translator {
             flow: FlowNote { service, endpoint, ..FlowNote::default() },
             frames: None,
         });
+    }
+}
+
+/// A copy of a packet with a complete checksum.
+fn complete(bytes: &[u8], checksum: Checksum) -> Vec<u8> {
+    let mut copy = bytes.to_vec();
+    match Packet::parse(&mut copy, checksum) {
+        Ok(packet) if checksum != Checksum::Full => whole(&packet),
+        _ => copy,
     }
 }

@@ -1,7 +1,7 @@
 //! What is told to those who look on.
 
 use minisvc_translator::{
-    Answer, Checksum, DropReason, FrontendKind, Policies, Scope, TraceEnd, TraceLevel, Traced, TrafficPolicy, Verdict,
+    Answer, DropReason, FrontendKind, Policies, Scope, TraceEnd, TraceLevel, Traced, TrafficPolicy, Verdict,
 };
 
 use crate::lab::{
@@ -104,14 +104,14 @@ fn packets_are_told_with_their_frames_when_that_is_asked_for() {
     assert_eq!(told.flow.service.as_ref().map(ToString::to_string).as_deref(), Some("default/web"));
     assert!(!told.flow.opened && !told.flow.is_reply);
     let frames = told.frames.expect("asked for");
-    assert_eq!((seen(&frames.before.0), frames.before.1), (ack.clone(), Checksum::Full));
-    assert_eq!(frames.after.0, out.bytes);
+    assert_eq!(seen(&frames.before), ack);
+    assert_eq!(frames.after, out.bytes);
     lab.send(&seen(&out.bytes).answer(ACK, b"yes"));
     assert!(traced(&mut lab).remove(0).flow.is_reply);
 
     let answered = lab.send(&tcp(on(B1, 4000), at("10.96.0.50:81"), SYN));
     let frames = traced(&mut lab).remove(0).frames.expect("asked for");
-    assert_eq!((answered.verdict, frames.after.0), (Verdict::Reply, answered.bytes), "the answer is what left");
+    assert_eq!((answered.verdict, frames.after), (Verdict::Reply, answered.bytes), "the answer is what left");
 
     lab.hosts.remove(&A1);
     lab.install();
