@@ -25,6 +25,7 @@ mod paging;
 mod rbac;
 pub mod registry;
 mod render;
+mod repair;
 mod request_info;
 pub mod resources;
 mod reviews;
@@ -146,9 +147,14 @@ impl ApiServer {
         let ca = open_ca(&options)?;
         let server = Arc::new(Server::new(store, ca, options));
         bootstrap::run(&server).await?;
+        repair::run(&server).await;
         let (weak, closing) = (Arc::downgrade(&server), server.closing.clone());
         let keeper = tokio::spawn(async move {
-            tokio::join!(bootstrap::keep(weak.clone(), closing.clone()), rbac::aggregate::keep(weak, closing));
+            tokio::join!(
+                bootstrap::keep(weak.clone(), closing.clone()),
+                repair::keep(weak.clone(), closing.clone()),
+                rbac::aggregate::keep(weak, closing)
+            );
         });
         Ok(Self { server, keeper: Arc::new(Mutex::new(Some(keeper))) })
     }

@@ -260,3 +260,24 @@ async fn a_closed_server_is_no_endpoint() {
     let slice = ask("GET", path).of(&server).await.json();
     assert!(slice["endpoints"].as_array().is_none_or(Vec::is_empty), "{slice}");
 }
+
+// S-137
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_balancer_can_say_which_of_its_ports_it_cannot_serve() {
+    let (_server, client) = client().await;
+    services(&client).create(&PostParams::default(), &service("web", "LoadBalancer", None)).await.unwrap();
+    let condition = json!({
+        "type": "LoadBalancerPortsError", "status": "True", "reason": "LoadBalancerMixedProtocolNotSupported",
+        "message": "no UDP", "lastTransitionTime": "2026-01-01T00:00:00Z",
+    });
+    let ports = json!([{"port": 80, "protocol": "TCP"}, {"port": 81, "protocol": "UDP", "error": "MixedProtocolNotSupported"}]);
+    let status = json!({"status": {
+        "conditions": [condition],
+        "loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP", "ports": ports}]},
+    }});
+    let api = services(&client);
+    api.patch_status("web", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    let read = serde_json::to_value(api.get("web").await.unwrap()).unwrap();
+    assert_eq!(read["status"]["conditions"][0], condition);
+    assert_eq!(read["status"]["loadBalancer"]["ingress"][0]["ports"], ports);
+}

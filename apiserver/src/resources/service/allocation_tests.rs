@@ -250,6 +250,39 @@ fn all_node_ports_in_use_is_an_internal_error() {
     assert_eq!(error.to_string(), "Internal error occurred: failed to allocate a nodePort: range is full");
 }
 
+// S-120
+#[test]
+fn a_port_that_is_added_gets_a_number_of_its_own() {
+    let cluster = Cluster::single();
+    let service = cluster.write(node_port_service(json!([{"name": "t", "port": 53}])), None).unwrap();
+    let first = node_ports(&service)[0];
+    let mut ports = service["spec"]["ports"].clone();
+    // The same number in another protocol: on create it would have shared the node port.
+    ports.as_array_mut().unwrap().push(json!({"name": "u", "port": 53, "protocol": "UDP"}));
+    let mut spec = service["spec"].clone();
+    spec["ports"] = ports;
+    let service = cluster.write(spec, Some(&service)).unwrap();
+    let [kept, added] = node_ports(&service)[..] else { panic!("two: {service}") };
+    assert_eq!(kept, first);
+    assert_ne!(added, first);
+}
+
+// S-135, S-160
+#[test]
+fn a_balancer_may_have_ports_of_every_protocol() {
+    let cluster = Cluster::single();
+    let ports = json!([
+        {"name": "t", "port": 53, "protocol": "TCP"},
+        {"name": "u", "port": 53, "protocol": "UDP"},
+        {"name": "s", "port": 132, "protocol": "SCTP"},
+    ]);
+    for kind in ["LoadBalancer", "NodePort", "ClusterIP"] {
+        let service = cluster.write(json!({"type": kind, "ports": ports}), None).unwrap();
+        assert_eq!(list(&service, "/spec/ports").len(), 3, "{kind}");
+        assert_eq!(node_ports(&service).len(), if kind == "ClusterIP" { 0 } else { 3 }, "{kind}");
+    }
+}
+
 // S-124, S-134
 #[test]
 fn a_local_balancer_has_a_health_check_port() {
