@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::Failure;
+use crate::dns;
 use crate::figures;
 
 /// Where the server listens.
@@ -49,6 +50,8 @@ pub(crate) fn run(name: &str, arguments: &[String]) -> Result<(), Failure> {
         "__trip" => print(trip(address(0)?, seconds(1)?)?),
         "__await" => wait_for(address(0)?),
         "__follow" => follow(address(0)?, seconds(1)?),
+        "__dns" => dns::serve(address(0)?),
+        "__dns_load" => print(dns::ask_for(address(0)?, seconds(1)?, word(2)?.parse()?, word(3)?.parse()?)?),
         other => Err(format!("there is no {other}").into()),
     }
 }

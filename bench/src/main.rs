@@ -1,12 +1,13 @@
 //! Measurements of minisvc on this machine, beside the same over loopback where there is a same.
 //!
 //! `cargo run --release -p minisvc-bench` builds the product, runs it in private labs below a temporary folder and prints
-//! one table. `-- start memory` runs only the groups named. Nothing but our own programs is used: this one also
-//! serves and makes the load, inside the pods. What the figures mean is in docs/benchmarks.md.
+//! one table. `-- start memory` runs only the groups named. Nothing but our own programs is used, except for NSD and dnsperf
+//! where they are installed: this one also serves and makes the load, inside the pods. What the figures mean is in docs/benchmarks.md.
 
 mod api;
 mod control;
 mod dataplane;
+mod dns;
 mod figures;
 mod lab;
 mod load;
@@ -21,11 +22,12 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// A group of measurements: its name on the command line, and what it prints.
 type Group = (&'static str, fn() -> Result<(), Failure>);
 
-const GROUPS: [Group; 4] = [
+const GROUPS: [Group; 5] = [
     ("start", start::measure),
     ("memory", memory::measure),
     ("dataplane", dataplane::measure),
     ("control", control::measure),
+    ("dns", dns::measure),
 ];
 
 fn main() -> ExitCode {
