@@ -213,21 +213,39 @@ impl AddressPlan {
     /// # Errors
     /// Names the flag, the range, and the route it collides with.
     pub(crate) fn check_host_routes(&self, routes: &[IpNet]) -> Result<(), CliError> {
+        let Some(Collision { flag, net, route, free }) = self.collisions(routes).into_iter().next() else {
+            return Ok(());
+        };
+        let error = CliError::usage(format!("{flag} {net} collides with this machine's route to {route}"));
+        Err(match free {
+            Some(free) => error.hint(format!("type {flag} {free}")),
+            None => error.hint(format!("choose another range with {flag}")),
+        })
+    }
+
+    /// Every range of the lab that this machine routes elsewhere, with the first route that it collides with.
+    pub(crate) fn collisions(&self, routes: &[IpNet]) -> Vec<Collision> {
         // The default route covers everything and collides with nothing.
         let routes: Vec<IpNet> = routes.iter().copied().filter(|route| route.prefix_len() > 0).collect();
-        for (flag, net) in self.each(FamilyPlan::ranges).into_iter().flatten() {
-            if let Some(route) = routes.iter().find(|route| overlap(**route, net)) {
-                let mut candidates = examples(net);
-                let free = candidates.find(|candidate| !routes.iter().any(|route| overlap(*route, *candidate)));
-                let error = CliError::usage(format!("{flag} {net} collides with this machine's route to {route}"));
-                return Err(match free {
-                    Some(free) => error.hint(format!("type {flag} {free}")),
-                    None => error.hint(format!("choose another range with {flag}")),
-                });
-            }
-        }
-        Ok(())
+        let ranges = self.each(FamilyPlan::ranges).into_iter().flatten();
+        let collision = |(flag, net)| {
+            let route = *routes.iter().find(|route| overlap(**route, net))?;
+            let free = examples(net).find(|candidate| !routes.iter().any(|route| overlap(*route, *candidate)));
+            Some(Collision { flag, net, route, free })
+        };
+        ranges.filter_map(collision).collect()
     }
+}
+
+/// A range of a lab that this machine routes elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Collision {
+    /// The flag that sets the range.
+    pub(crate) flag: &'static str,
+    pub(crate) net: IpNet,
+    pub(crate) route: IpNet,
+    /// A range of the same size that is not routed.
+    pub(crate) free: Option<IpNet>,
 }
 
 impl Flag {

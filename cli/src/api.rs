@@ -13,6 +13,8 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use tower::{Service, ServiceExt as _};
 
+use crate::commands::objects::did_you_mean;
+use crate::discovery::Kinds;
 use crate::error::{CliError, Context as _};
 use crate::home::LabHome;
 
@@ -131,7 +133,12 @@ impl LabApi {
         if let Some(name) = named {
             return Ok(name.to_owned());
         }
-        let object = self.get(&format!("/api/v1/namespaces/{namespace}/pods/{pod}")).await?;
+        let object = match self.get(&format!("/api/v1/namespaces/{namespace}/pods/{pod}")).await {
+            Ok(object) => object,
+            Err(error) => {
+                return Err(did_you_mean(error, self, Kinds::ask(self).await?.by_word("pods")?, namespace, pod).await);
+            }
+        };
         let containers = object["spec"]["containers"].as_array().into_iter().flatten();
         let names: Vec<&str> = containers.filter_map(|container| container["name"].as_str()).collect();
         let marked = object["metadata"]["annotations"][DEFAULT_CONTAINER].as_str();

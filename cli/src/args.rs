@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use crate::output::GetOutput;
+
 /// Kubernetes Services for local processes: a real API, real virtual IPs and names, no cluster
 #[derive(Debug, Parser)]
 #[command(name = "minisvc", version, arg_required_else_help = true, max_term_width = 100)]
@@ -62,8 +64,15 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     /// Print what a pod wrote
     Logs(LogsArgs),
+    /// Show what is known about one object: its state, its conditions, its events
+    Describe(DescribeArgs),
     /// Check what this machine lacks, and say how to get it
-    Doctor,
+    Doctor(DoctorArgs),
+    /// Print a script that completes this program's words in a shell
+    Completions(CompletionsArgs),
+    /// Write the man pages into a folder
+    #[command(hide = true)]
+    Man(ManArgs),
 }
 
 /// Which lab a command means.
@@ -466,15 +475,15 @@ pub(crate) struct GetArgs {
     #[command(flatten)]
     pub(crate) scope: ScopeArgs,
 
-    /// Output format
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    pub(crate) output: Output,
+    /// Output format: table, wide, json, yaml, name, or jsonpath=TEMPLATE
+    #[arg(short, long, value_name = "FORMAT", value_parser = GetOutput::parse, default_value = "table")]
+    pub(crate) output: GetOutput,
 
     /// Go on and print every change
     #[arg(short, long)]
     pub(crate) watch: bool,
 
-    /// Kind, as kubectl names it: pods, svc, deploy …; several with commas between them, or all
+    /// Kind, as kubectl names it: pods, svc, deploy …; several with commas between them, or all; or KIND/NAME
     pub(crate) kind: String,
 
     /// Name of one object
@@ -508,8 +517,8 @@ pub(crate) struct DeleteArgs {
     #[arg(short = 'f', long = "filename", value_name = "PATH", conflicts_with_all = ["kind", "object"])]
     pub(crate) filenames: Vec<PathBuf>,
 
-    /// Kind, as kubectl names it: pods, svc, deploy …
-    #[arg(required_unless_present = "filenames", requires = "object")]
+    /// Kind, as kubectl names it: pods, svc, deploy …; or KIND/NAME
+    #[arg(required_unless_present = "filenames")]
     pub(crate) kind: Option<String>,
 
     /// Name of the object
@@ -558,6 +567,42 @@ mod tests {
 
     #[test]
     fn exec_tells_the_pod_from_the_command() {
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DescribeArgs {
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+
+    /// Namespace of the object
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+
+    /// Kind, as kubectl names it, or KIND/NAME
+    pub(crate) kind: String,
+
+    /// Name of the object
+    pub(crate) object: Option<String>,
+}
+
+/// Where to look for labs.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DoctorArgs {
+    /// Folder that keeps the labs [default: /var/lib/minisvc as root, else ~/.local/state/minisvc]
+    #[arg(long, env = "MINISVC_STATE_DIR", value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ManArgs {
+    /// The folder; it must be there
+    pub(crate) folder: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell to write for
+    pub(crate) shell: clap_complete::Shell,
+}
+
         let cli = Cli::try_parse_from(["minisvc", "exec", "web", "--", "ls", "-l"]).expect("valid");
         let Command::Exec(args) = cli.command else { panic!("not exec: {:?}", cli.command) };
         assert_eq!((args.pod.as_deref(), args.command), (Some("web"), vec!["ls".to_owned(), "-l".to_owned()]));
@@ -565,3 +610,45 @@ mod tests {
         assert!(matches!(cli.command, Command::Exec(ExecArgs { pod: None, .. })));
     }
 }
+    /// Only what is younger than this: 30s, 5m, 2h
+    #[arg(long, value_name = "DURATION", value_parser = parse_seconds)]
+    pub(crate) since: Option<u64>,
+
+    /// The time in front of each line
+    #[arg(long)]
+    pub(crate) timestamps: bool,
+
+/// A duration as kubectl writes it, in seconds: `90`, `30s`, `5m`, `2h`, `1h30m`.
+fn parse_seconds(text: &str) -> Result<u64, String> {
+    let explain = || "type a duration such as 30s, 5m or 2h".to_owned();
+    let mut total: u64 = 0;
+    let mut number = String::new();
+    for character in text.chars() {
+        let factor = match character {
+            '0'..='9' => {
+                number.push(character);
+                continue;
+            }
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            _ => return Err(explain()),
+        };
+        let part = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+        total = part.and_then(|part| total.checked_add(part)).ok_or_else(explain)?;
+        number.clear();
+    }
+    let bare = if number.is_empty() { Some(0) } else { number.parse().ok() };
+    bare.and_then(|rest: u64| total.checked_add(rest)).filter(|total| *total > 0).ok_or_else(explain)
+}
+
+    #[test]
+    fn a_duration_is_written_as_for_kubectl() {
+        for (text, seconds) in [("90", 90), ("30s", 30), ("5m", 300), ("1h30m", 5400)] {
+            assert_eq!(parse_seconds(text), Ok(seconds), "{text}");
+        }
+        for text in ["", "0", "s", "5d", "-1", "99999999999999999999s", "9999999999999999999h"] {
+            assert!(parse_seconds(text).is_err(), "{text}");
+        }
+    }
+

@@ -2,6 +2,7 @@
 
 pub(crate) mod dashboard;
 pub(crate) mod demo;
+pub(crate) mod describe;
 pub(crate) mod doctor;
 pub(crate) mod endpoints;
 pub(crate) mod flows;
@@ -16,3 +17,4 @@ pub(crate) mod table;
 pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod why;
+pub(crate) mod words;

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::api::LabApi;
 use crate::error::CliError;
+use crate::suggest;
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
@@ -81,9 +82,14 @@ impl Kinds {
     /// When none does; the hint lists those there are.
     pub(crate) fn by_word(&self, word: &str) -> Result<&Kind, CliError> {
         self.0.iter().find(|kind| kind.goes_by(word)).ok_or_else(|| {
+            let error = CliError::not_found(format!("the lab knows no kind {word:?}"));
+            let words =
+                self.0.iter().flat_map(|kind| [&kind.plural, &kind.singular].into_iter().chain(&kind.short_names));
+            if let Some(close) = suggest::closest(word, words.map(String::as_str)) {
+                return error.hint(format!("did you mean {close}?"));
+            }
             let known: Vec<&str> = self.0.iter().map(|kind| kind.plural.as_str()).collect();
-            CliError::not_found(format!("the lab knows no kind {word:?}"))
-                .hint(format!("it knows {}", known.join(", ")))
+            error.hint(format!("it knows {}", known.join(", ")))
         })
     }
 
@@ -169,6 +175,8 @@ mod tests {
         }
         let text = kinds.by_word("pod").expect_err("not served").render();
         assert!(text.contains("services, nodes, deployments"), "{text}");
+        let text = kinds.by_word("servces").expect_err("a slip").render();
+        assert!(text.ends_with("hint: did you mean services?"), "{text}");
     }
 
     #[test]

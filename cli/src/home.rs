@@ -181,6 +181,11 @@ impl LabHome {
         Some(record)
     }
 
+    /// Whether it ran and did not end in order: what says that it runs is there, but nobody answers.
+    pub(crate) fn was_killed(&self) -> bool {
+        self.record_path().exists() && self.running().is_none() && UnixStream::connect(self.api_socket()).is_err()
+    }
+
     /// Like [`Self::running`], but with words for the user when the lab does not run.
     ///
     /// # Errors

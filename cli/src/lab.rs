@@ -50,7 +50,7 @@ const DNS_TTL: u32 = 5;
 const API_PORT_TRIES: u16 = 100;
 
 /// The interface that `--network host` adds to this machine.
-const HOST_INTERFACE: &str = "minisvc0";
+pub(crate) const HOST_INTERFACE: &str = "minisvc0";
 
 /// How long the nodes may take to become ready.
 const NODES_WITHIN: Duration = Duration::from_secs(60);

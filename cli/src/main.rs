@@ -18,6 +18,7 @@ mod error;
 mod extension;
 mod gateway;
 mod home;
+mod jsonpath;
 mod lab;
 mod live;
 mod load;
@@ -44,8 +45,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::{Cli, Command};
 use crate::commands::{
-    dashboard as dashboard_command, demo, doctor, endpoints, flows, inside, kubectl, objects, proxy, run, status,
-    table, top as top_command, up, why as why_command,
+    dashboard as dashboard_command, demo, describe, doctor, endpoints, flows, inside, kubectl, objects, proxy,
+    run, status, table, top as top_command, up, why as why_command, words,
 };
 use crate::error::{CliError, Context as _};
 
@@ -83,7 +84,9 @@ fn execute(command: &Command) -> Result<ExitCode, CliError> {
     match command {
         Command::Kubeconfig(args) => return kubectl::kubeconfig(args).map(|()| ExitCode::SUCCESS),
         Command::Kubectl(args) => return kubectl::kubectl(args).map(|()| ExitCode::SUCCESS),
-        Command::Doctor => return doctor::doctor(),
+        Command::Doctor(args) => return doctor::doctor(args),
+        Command::Completions(args) => return words::completions(args).map(|()| ExitCode::SUCCESS),
+        Command::Man(args) => return words::man(&args.folder).map(|()| ExitCode::SUCCESS),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -118,6 +121,7 @@ async fn dispatch(command: &Command) -> Result<ExitCode, CliError> {
         Command::Apply(args) => objects::apply(args).await.map(done),
         Command::Delete(args) => objects::delete(args).await.map(done),
         Command::Logs(args) => objects::logs(args).await.map(done),
+        Command::Describe(args) => describe::describe(args).await.map(done),
         Command::Kubeconfig(_) | Command::Kubectl(_) | Command::Doctor => doctor::doctor(),
     }
 }

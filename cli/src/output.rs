@@ -2,9 +2,44 @@
 
 use std::io::Write as _;
 
+use clap::ValueEnum as _;
 use serde_json::Value;
 
+use crate::args::Output;
 use crate::error::{CliError, Context as _};
+use crate::jsonpath::Template;
+use crate::suggest;
+
+/// What `get` prints: one of the formats of every listing, or what a template makes of the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum GetOutput {
+    /// One of the formats.
+    As(Output),
+    /// A template.
+    JsonPath(Template),
+}
+
+impl GetOutput {
+    /// Reads what stands behind `-o`.
+    ///
+    /// # Errors
+    /// When it is no format, with those there are.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if let Some(template) = text.strip_prefix("jsonpath=") {
+            return Template::parse(template).map(Self::JsonPath).map_err(|error| error.to_string());
+        }
+        let known: Vec<String> = Output::value_variants()
+            .iter()
+            .filter_map(|one| Some(one.to_possible_value()?.get_name().to_owned()))
+            .collect();
+        Output::from_str(text, false).map(Self::As).map_err(|_| {
+            match suggest::closest(text, known.iter().map(String::as_str)) {
+                Some(close) => format!("did you mean {close}?"),
+                None => format!("there are {}, jsonpath=TEMPLATE", known.join(", ")),
+            }
+        })
+    }
+}
 
 /// Blanks between two columns, as kubectl has them.
 const GAP: usize = 3;
@@ -170,6 +205,15 @@ mod tests {
             wide,
             "NAMESPACE   NAME          PORT(S)   SELECTOR\nn           a             80/TCP    app=a\nother       longer-name   1\n"
         );
+    }
+
+    #[test]
+    fn a_format_is_one_of_those_there_are_or_a_template() {
+        assert_eq!(GetOutput::parse("wide"), Ok(GetOutput::As(Output::Wide)));
+        assert!(matches!(GetOutput::parse("jsonpath={.kind}"), Ok(GetOutput::JsonPath(_))));
+        assert_eq!(GetOutput::parse("jsno"), Err("did you mean json?".to_owned()));
+        assert!(GetOutput::parse("jsonpath={.kind").is_err_and(|text| text.contains("not closed")));
+        assert!(GetOutput::parse("custom-columns=A:.a").is_err_and(|text| text.contains("jsonpath=TEMPLATE")));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! A real `minisvc up` for a test: in a folder of its own, with any free port, asking no name server outside.
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part of this, and none is a library")]
-#![allow(clippy::print_stderr, reason = "what a lab says belongs into the log of the test")]
 
-use std::io::{BufRead as _, BufReader};
+pub mod load;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::Receiver;
@@ -20,65 +22,47 @@ pub const HELLO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/hello"
 /// How long anything may take before the test fails. Long, because CI runs everything at once on two cores.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A lab that runs for one test.
-pub struct Lab {
-    pub name: String,
-    process: Child,
-    folder: PathBuf,
-    /// Removed with the lab, unless the test gave its own.
-    temporary: Option<tempfile::TempDir>,
-}
+/// A lab that runs for one test. What it printed shows when the test fails.
+pub struct Lab(minisvc_testing::Lab);
 
 impl Lab {
     /// Starts a lab with these further flags and waits until it is ready.
     pub fn start(name: &str, args: &[&str]) -> Self {
-        let temporary = tempfile::Builder::new().prefix("minisvc-test-").tempdir().expect("a temporary folder");
-        let folder = temporary.path().to_owned();
-        let mut lab = Self::start_in(name, &folder, args);
-        lab.temporary = Some(temporary);
-        lab
+        Self::build(minisvc_testing::Lab::builder().name(name), args)
     }
 
     /// The same in a folder that may hold the lab's earlier state.
     pub fn start_in(name: &str, folder: &Path, args: &[&str]) -> Self {
-        let mut command = up_command(name, folder, args);
-        let mut process = command.stderr(Stdio::piped()).spawn().expect("started");
-        let stderr = process.stderr.take().expect("piped");
-        let (ready_tx, ready_rx) = std::sync::mpsc::channel();
-        // Keeps reading, so that the lab never waits for a full pipe; the lines show when a test fails.
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                eprintln!("[lab] {line}");
-                if line.starts_with("The lab is ready") {
-                    let _ = ready_tx.send(());
-                }
-            }
-        });
-        let lab = Self { name: name.to_owned(), process, folder: folder.to_owned(), temporary: None };
-        ready_rx.recv_timeout(PATIENCE).expect("the lab is ready in time");
-        lab
+        Self::build(minisvc_testing::Lab::builder().name(name).state_dir(folder), args)
+    }
+
+    fn build(mut builder: minisvc_testing::Builder, args: &[&str]) -> Self {
+        if !args.contains(&"--publish") {
+            // As a user's lab has it: some of these tests are about that.
+            builder = builder.args(["--publish", "external"]);
+        }
+        let lab = builder.program(MINISVC).patience(PATIENCE).args(args.iter().copied()).start_blocking();
+        Self(lab.expect("the lab is ready in time"))
     }
 
     /// Process id of the main process.
     pub fn pid(&self) -> u32 {
-        self.process.id()
+        self.0.pid()
     }
 
     /// The folder of this lab.
     pub fn root(&self) -> PathBuf {
-        self.folder.join(&self.name)
+        self.0.root()
     }
 
     /// The folder that holds the lab's folder.
     pub fn state_dir(&self) -> &Path {
-        &self.folder
+        self.0.state_dir()
     }
 
     /// A `minisvc` command against this lab.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(MINISVC);
-        command.args(args).env("MINISVC_LAB", &self.name).env("MINISVC_STATE_DIR", &self.folder).stdin(Stdio::null());
-        command
+        self.0.command(args)
     }
 
     /// Runs a `minisvc` command and returns what it printed; it must succeed.
@@ -156,7 +140,6 @@ impl Lab {
 
     /// Applies a manifest given as text.
     pub fn apply(&self, manifest: &str) -> String {
-        use std::io::Write as _;
         let mut command = self.command(&["apply", "-f", "-"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("started");
@@ -177,35 +160,45 @@ impl Lab {
         self.root().join("run/api.sock")
     }
 
+    /// Sends a request to the API, without the detour through a command, and returns the status code.
+    pub fn ask(&self, method: &str, path: &str, content_type: &str, body: &str) -> u16 {
+        let mut socket = UnixStream::connect(self.api_socket()).expect("the API listens");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\nContent-Type: {content_type}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        socket.write_all(request.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("answered");
+        answer.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("an HTTP answer")
+    }
+
+    /// Deletes a pod through the API.
+    pub fn delete_pod(&self, pod: &str, query: &str) {
+        let code = self.ask("DELETE", &format!("/api/v1/namespaces/default/pods/{pod}{query}"), "application/json", "");
+        assert_eq!(code, 200, "{pod}");
+    }
+
+    /// Merges these fields into an object.
+    pub fn merge(&self, path: &str, patch: &Value) {
+        let code = self.ask("PATCH", path, "application/merge-patch+json", &patch.to_string());
+        assert_eq!(code, 200, "{path}: {patch}");
+    }
+
     /// Ends the lab as Ctrl-C does and waits for it.
     pub fn interrupt(&mut self) -> ExitStatus {
-        signal(self.pid(), nix::sys::signal::Signal::SIGINT);
-        self.process.wait().expect("ended")
+        self.0.stop().expect("ended")
     }
 
     /// Kills the main process without any chance to clean up.
     pub fn kill(&mut self) {
-        self.process.kill().expect("killed");
-        self.process.wait().expect("ended");
+        self.0.kill().expect("killed");
     }
 
     /// Waits for the main process to end by itself.
     pub fn wait(&mut self) -> ExitStatus {
-        self.process.wait().expect("ended")
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        if let Ok(None) = self.process.try_wait() {
-            signal(self.pid(), nix::sys::signal::Signal::SIGTERM);
-            let deadline = Instant::now() + Duration::from_secs(20);
-            while Instant::now() < deadline && matches!(self.process.try_wait(), Ok(None)) {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            let _ = self.process.kill();
-            let _ = self.process.wait();
-        }
+        self.0.wait().expect("ended")
     }
 }
 

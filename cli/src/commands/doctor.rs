@@ -1,26 +1,34 @@
-//! `doctor`: what this machine lacks, why it is needed, and the command that gets it.
+//! `doctor`: what this machine lacks, what was left behind and what is in the way, each with why it matters and the command
+//! that mends it.
+
+mod leftovers;
+mod routes;
 
 use std::process::ExitCode;
 
 use minisvc_sandbox::Problem;
 
+use crate::args::DoctorArgs;
 use crate::error::CliError;
 use crate::output;
 
-/// Tries what a lab needs and says what does not work. Exit code 1 if anything is missing.
+/// Tries what a lab needs and says what does not work. Exit code 1 if anything is missing; what is only in the way, or left
+/// behind, is said but no failure.
 ///
 /// # Errors
-/// When standard output cannot be written.
-pub(crate) fn doctor() -> Result<ExitCode, CliError> {
-    let problems = minisvc_sandbox::preflight();
-    if problems.is_empty() {
-        output::print("Everything that a lab needs is there. Next: minisvc demo, or minisvc up\n")?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    for problem in &problems {
+/// When standard output cannot be written, or there is no place for labs.
+pub(crate) fn doctor(args: &DoctorArgs) -> Result<ExitCode, CliError> {
+    let missing = minisvc_sandbox::preflight();
+    let mut notes = leftovers::find(args)?;
+    notes.extend(routes::find());
+    for problem in missing.iter().chain(&notes) {
         output::print(&format!("{}\n  why:  {}\n  mend: {}\n", problem.what, problem.why, problem.mend))?;
     }
-    Ok(ExitCode::FAILURE)
+    if !missing.is_empty() {
+        return Ok(ExitCode::FAILURE);
+    }
+    output::print("Everything that a lab needs is there. Next: minisvc demo, or minisvc up\n")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Refuses to go on when the machine lacks something.

@@ -13,9 +13,10 @@ use crate::discovery::{Kind, Kinds};
 use crate::error::{CliError, Context as _};
 use crate::home::LabHome;
 use crate::manifests::{self, Manifest};
-use crate::output::{self, Table};
+use crate::output::{self, GetOutput, Table};
+use crate::suggest;
 
-const AS_TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+pub(crate) const AS_TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
 /// Who the server shall say owns what `minisvc apply` set.
 const FIELD_MANAGER: &str = "minisvc";
@@ -27,9 +28,48 @@ const FIELD_MANAGER: &str = "minisvc";
 pub(crate) async fn get(args: &GetArgs) -> Result<(), CliError> {
     let api = LabApi::of(&LabHome::of(&args.lab)?)?;
     let kinds = Kinds::ask(&api).await?;
-    match kinds.by_words(&args.kind)?[..] {
-        [kind] => get_one_kind(args, &api, kind).await,
-        ref several => get_several_kinds(args, &api, several).await,
+    let named = Named::of(&args.kind, args.object.as_deref());
+    match kinds.by_words(named.kind)?[..] {
+        [kind] => match (get_one_kind(args, &api, kind, named.object).await, named.object) {
+            (Err(error), Some(name)) => Err(did_you_mean(error, &api, kind, &args.scope.namespace, name).await),
+            (result, _) => result,
+        },
+        ref several => get_several_kinds(args, &api, several, named.object).await,
+    }
+}
+
+/// A kind and an object as they are typed: `pod web` or `pod/web`.
+pub(crate) struct Named<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) object: Option<&'a str>,
+}
+
+impl<'a> Named<'a> {
+    pub(crate) fn of(kind: &'a str, object: Option<&'a str>) -> Self {
+        match (kind.split_once('/'), object) {
+            (Some((kind, object)), None) => Self { kind, object: Some(object) },
+            _ => Self { kind, object },
+        }
+    }
+}
+
+/// Adds to "not found" which object was meant, or where the one of this name is.
+pub(crate) async fn did_you_mean(error: CliError, api: &LabApi, kind: &Kind, namespace: &str, name: &str) -> CliError {
+    if !error.is_not_found() {
+        return error;
+    }
+    // The error that is there already is more to the point than one about a list.
+    let Ok(everywhere) = api.get(&kind.path(None)).await else { return error };
+    let all = everywhere["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let text = |object: &Value, field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+    if let Some(elsewhere) = all.iter().find(|object| text(object, "name") == name) {
+        return error.hint(format!("there is one in another namespace: add -n {}", text(elsewhere, "namespace")));
+    }
+    let here = all.iter().filter(|object| !kind.namespaced || text(object, "namespace") == namespace);
+    let names: Vec<&str> = here.filter_map(|object| object["metadata"]["name"].as_str()).collect();
+    match suggest::object(name, &names) {
+        Some(close) => error.hint(format!("did you mean {close}?")),
+        None => error.hint(format!("see which there are: minisvc get {} -A", kind.plural)),
     }
 }
 
@@ -43,10 +83,10 @@ struct Listing {
 }
 
 impl Listing {
-    fn of(args: &GetArgs, kind: &Kind) -> Self {
+    fn of(args: &GetArgs, kind: &Kind, object: Option<&str>) -> Self {
         let namespace = (!args.scope.all_namespaces).then_some(args.scope.namespace.as_str());
         let collection = kind.path(namespace);
-        let path = args.object.as_ref().map_or_else(|| collection.clone(), |name| format!("{collection}/{name}"));
+        let path = object.map_or_else(|| collection.clone(), |name| format!("{collection}/{name}"));
         let query = args.scope.selector.iter().map(|selector| format!("labelSelector={}", encode(selector))).collect();
         Self { collection, path, query, across_namespaces: args.scope.all_namespaces && kind.namespaced }
     }
@@ -56,19 +96,23 @@ impl Listing {
     }
 }
 
-async fn get_one_kind(args: &GetArgs, api: &LabApi, kind: &Kind) -> Result<(), CliError> {
-    let mut listing = Listing::of(args, kind);
-    match args.output {
+async fn get_one_kind(args: &GetArgs, api: &LabApi, kind: &Kind, object: Option<&str>) -> Result<(), CliError> {
+    let mut listing = Listing::of(args, kind, object);
+    let format = match &args.output {
+        GetOutput::JsonPath(template) => return output::print(&template.render(&api.get(&listing.url()).await?)?),
+        GetOutput::As(format) => *format,
+    };
+    match format {
         Output::Table | Output::Wide => {
             let answer = api.json(Method::GET, &listing.url(), AS_TABLE, None).await?;
-            let mut table = Table::from_server(&answer, args.output == Output::Wide, listing.across_namespaces);
+            let mut table = Table::from_server(&answer, format == Output::Wide, listing.across_namespaces);
             if table.is_empty() && !args.watch {
                 say_that_nothing_is_there(args);
                 return Ok(());
             }
             output::print(&table.render_all())?;
             if args.watch {
-                if let Some(name) = &args.object {
+                if let Some(name) = object {
                     listing.query.push(format!("fieldSelector=metadata.name%3D{}", encode(name)));
                 }
                 let seen = answer["metadata"]["resourceVersion"].as_str().unwrap_or("0");
@@ -84,8 +128,13 @@ async fn get_one_kind(args: &GetArgs, api: &LabApi, kind: &Kind) -> Result<(), C
 }
 
 /// A table for each kind that has objects, as kubectl shows them, or one list of all objects.
-async fn get_several_kinds(args: &GetArgs, api: &LabApi, kinds: &[&Kind]) -> Result<(), CliError> {
-    if args.watch || args.object.is_some() {
+async fn get_several_kinds(
+    args: &GetArgs,
+    api: &LabApi,
+    kinds: &[&Kind],
+    object: Option<&str>,
+) -> Result<(), CliError> {
+    if args.watch || object.is_some() {
         return Err(CliError::usage("--watch and the name of an object need one kind")
             .hint("name one kind, for example minisvc get pods -w"));
     }
@@ -93,10 +142,10 @@ async fn get_several_kinds(args: &GetArgs, api: &LabApi, kinds: &[&Kind]) -> Res
     let mut everything = Vec::new();
     let mut all_names = String::new();
     for kind in kinds {
-        let listing = Listing::of(args, kind);
-        if matches!(args.output, Output::Table | Output::Wide) {
+        let listing = Listing::of(args, kind, None);
+        if let GetOutput::As(format @ (Output::Table | Output::Wide)) = args.output {
             let answer = api.json(Method::GET, &listing.url(), AS_TABLE, None).await?;
-            let mut table = Table::from_server(&answer, args.output == Output::Wide, listing.across_namespaces);
+            let mut table = Table::from_server(&answer, format == Output::Wide, listing.across_namespaces);
             table.name_in_full(|name| kind.display(name));
             tables.extend((!table.is_empty()).then(|| table.render_all()));
         } else {
@@ -106,7 +155,11 @@ async fn get_several_kinds(args: &GetArgs, api: &LabApi, kinds: &[&Kind]) -> Res
         }
     }
     let list = || json!({"apiVersion": "v1", "kind": "List", "items": everything});
-    match args.output {
+    let format = match &args.output {
+        GetOutput::JsonPath(template) => return output::print(&template.render(&list())?),
+        GetOutput::As(format) => *format,
+    };
+    match format {
         Output::Json => output::print_json(&list()),
         Output::Yaml => output::print_yaml(&list()),
         Output::Name => output::print(&all_names),
@@ -205,9 +258,13 @@ pub(crate) async fn delete(args: &DeleteArgs) -> Result<(), CliError> {
     let api = LabApi::of(&LabHome::of(&args.lab)?)?;
     let kinds = Kinds::ask(&api).await?;
     let mut targets = Vec::new();
-    if let (Some(word), Some(object)) = (&args.kind, &args.object) {
-        let kind = kinds.by_word(word)?;
-        targets.push((kind, args.namespace.clone(), object.clone()));
+    if let Some(word) = &args.kind {
+        let named = Named::of(word, args.object.as_deref());
+        let Some(object) = named.object else {
+            return Err(CliError::usage("delete needs the name of an object")
+                .hint(format!("type minisvc delete {} NAME", named.kind)));
+        };
+        targets.push((kinds.by_word(named.kind)?, args.namespace.clone(), object.to_owned()));
     } else {
         for manifest in manifests::read(&args.filenames)? {
             let kind = kinds.by_manifest(manifest.api_version(), manifest.kind())?;
@@ -218,7 +275,9 @@ pub(crate) async fn delete(args: &DeleteArgs) -> Result<(), CliError> {
     for (kind, namespace, name) in targets {
         let path = format!("{}/{name}", kind.path(Some(&namespace)));
         let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
-        api.json(Method::DELETE, &path, "application/json", Some(&options)).await?;
+        if let Err(error) = api.json(Method::DELETE, &path, "application/json", Some(&options)).await {
+            return Err(did_you_mean(error, &api, kind, &namespace, &name).await);
+        }
         output::print(&format!("{} deleted\n", kind.display(&name)))?;
     }
     Ok(())
@@ -234,6 +293,8 @@ pub(crate) async fn logs(args: &LogsArgs) -> Result<(), CliError> {
     let container = api.container(&args.namespace, &args.pod, args.container.as_deref()).await?;
     query.push(format!("container={}", encode(&container)));
     query.extend(args.tail.map(|lines| format!("tailLines={lines}")));
+    query.extend(args.since.map(|seconds| format!("sinceSeconds={seconds}")));
+    query.extend(args.timestamps.then(|| "timestamps=true".to_owned()));
     stream_log(&api, &args.namespace, &args.pod, &query.join("&")).await
 }
 

@@ -100,9 +100,9 @@ fn pod_manifest(args: &RunArgs, labels: &[(String, String)], env: &[(String, Str
     if all_labels.is_empty() {
         all_labels.insert("app".to_owned(), json!(args.pod));
     }
-    let passed_on = PASSED_ON.iter().filter_map(|&name| Some((name.to_owned(), std::env::var(name).ok()?)));
     let own = env.iter().cloned();
-    let env: Vec<Value> = passed_on.chain(own).map(|(name, value)| json!({"name": name, "value": value})).collect();
+    let env: Vec<Value> =
+        environment().into_iter().chain(own).map(|(name, value)| json!({"name": name, "value": value})).collect();
     let ports: Vec<Value> = args.port.iter().map(|port| json!({"containerPort": port})).collect();
     json!({
         "apiVersion": "v1",
@@ -120,6 +120,11 @@ fn pod_manifest(args: &RunArgs, labels: &[(String, String)], env: &[(String, Str
             }],
         },
     })
+}
+
+/// The variables of the caller that a command gets without asking.
+pub(crate) fn environment() -> Vec<(String, String)> {
+    PASSED_ON.iter().filter_map(|&name| Some((name.to_owned(), std::env::var(name).ok()?))).collect()
 }
 
 fn service_manifest(args: &RunArgs, labels: &Value) -> Value {

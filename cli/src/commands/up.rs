@@ -13,14 +13,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::addresses;
 use crate::api::LabApi;
 use crate::args::{LabArgs, NetworkMode, UpArgs};
-use crate::commands::{doctor, objects};
+use crate::commands::project::{self, Running};
+use crate::commands::{doctor, images, objects};
 use crate::config::LabConfig;
 use crate::control::Conversation;
 use crate::error::{CliError, Context as _};
 use crate::home::LabHome;
 use crate::lab::{Ending, Lab};
 use crate::manifests::{self, Manifest};
-use crate::narrator::Narrator;
+use crate::narrator::{NOTE, Narrator};
+use crate::project::Project;
 
 /// Set for the process that `--detach` leaves behind: it says on standard output when it is ready.
 const DETACHED: &str = "MINISVC_DETACHED";
@@ -36,9 +38,18 @@ const READY_WITHIN: Duration = Duration::from_secs(300);
 /// # Errors
 /// When the lab cannot be started, or its sandbox was killed.
 pub(crate) async fn up(args: &UpArgs) -> Result<ExitCode, CliError> {
-    let config = LabConfig::new(&args.lab.name, &args.shape, &host_resolv_conf())?;
+    let mut config = LabConfig::new(&args.lab.name, &args.shape, &host_resolv_conf())?;
     // Read before anything is started: a typing error must not cost a start.
-    let manifests = if args.filenames.is_empty() { Vec::new() } else { manifests::read(&args.filenames)? };
+    let mut filenames = args.filenames.clone();
+    let project = project::find(args.project.as_ref(), &mut filenames)?;
+    let manifests = if filenames.is_empty() { Vec::new() } else { manifests::read(&filenames)? };
+    for (name, command) in project.iter().flat_map(|project| project.images.clone()) {
+        // What was typed is newer than what was written.
+        config.images.entry(name).or_insert(command);
+    }
+    for (name, command) in images::read(&args.shape.image_files)? {
+        config.images.entry(name).or_insert(command);
+    }
     let home = LabHome::of(&args.lab)?;
     if let Some(running) = home.running() {
         return Err(CliError::failed(format!("the lab {:?} runs already (process {})", running.name, running.pid))
@@ -46,11 +57,12 @@ pub(crate) async fn up(args: &UpArgs) -> Result<ExitCode, CliError> {
     }
     check_machine(&config)?;
     if args.detach {
-        return detach(&home, !manifests.is_empty());
+        return detach(&home, !manifests.is_empty(), project.as_ref()).await;
     }
     let narrator = Narrator::new();
     let lab = Lab::start(&config, &home, &narrator).await?;
-    let ready = after_start(args, &lab, &home, &manifests, &narrator).await;
+    let project = project.as_ref().map(|project| Running::new(project, lab.client(), &home, &narrator));
+    let ready = after_start(args, &lab, &home, &manifests, &narrator, project.as_ref()).await;
     if let Err(error) = ready {
         lab.shutdown().await;
         return Err(error);
@@ -58,7 +70,10 @@ pub(crate) async fn up(args: &UpArgs) -> Result<ExitCode, CliError> {
     if std::env::var_os(DETACHED).is_some() {
         crate::output::print(&format!("{READY}\n"))?;
     }
-    let ending = wait_for_the_end(&lab).await;
+    let ending = tokio::select! {
+        ending = wait_for_the_end(&lab, args.until_eof) => ending,
+        Err(error) = follow(project.as_ref()) => Err(error),
+    };
     narrator.step("going down");
     lab.shutdown().await;
     narrator.step("down: no process, interface or mount is left");
@@ -90,12 +105,21 @@ fn check_machine(config: &LabConfig) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Shows what the project's commands write, in the foreground; never ends otherwise.
+async fn follow(project: Option<&Running<'_>>) -> Result<(), CliError> {
+    match project {
+        Some(project) if std::env::var_os(DETACHED).is_none() => project.follow().await,
+        _ => std::future::pending().await,
+    }
+}
+
 async fn after_start(
     args: &UpArgs,
     lab: &Lab,
     home: &LabHome,
     manifests: &[Manifest],
     narrator: &Narrator,
+    project: Option<&Running<'_>>,
 ) -> Result<(), CliError> {
     if !manifests.is_empty() {
         let api = LabApi::of(home)?;
@@ -105,6 +129,12 @@ async fn after_start(
         if args.wait {
             wait_until_ready(lab.client(), manifests).await?;
             narrator.step("all pods of the manifests are ready");
+        }
+    }
+    if let Some(project) = project {
+        project.apply().await?;
+        if args.wait || std::env::var_os(DETACHED).is_some() {
+            project.until_ready().await?;
         }
     }
     narrator.line("");
@@ -168,18 +198,31 @@ fn is_ready(data: &Value, generation: Option<i64>) -> bool {
     }
 }
 
-async fn wait_for_the_end(lab: &Lab) -> Result<Ending, CliError> {
+async fn wait_for_the_end(lab: &Lab, until_eof: bool) -> Result<Ending, CliError> {
     let catch = |kind| signal(kind).context(|| "cannot catch signals".to_owned());
     let (mut interrupt, mut terminate) = (catch(SignalKind::interrupt())?, catch(SignalKind::terminate())?);
     Ok(tokio::select! {
         _ = interrupt.recv() => Ending::Asked,
         _ = terminate.recv() => Ending::Asked,
+        () = end_of_input(), if until_eof => Ending::Asked,
         ending = lab.ending() => ending,
     })
 }
 
+/// Resolves when nobody holds the other end of standard input any more.
+async fn end_of_input() {
+    let (ended_tx, ended_rx) = tokio::sync::oneshot::channel();
+    // A thread of its own: the runtime would wait at its end for one that reads.
+    std::thread::spawn(move || {
+        // What is written there means nothing; an error is an end too.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = ended_tx.send(());
+    });
+    let _ = ended_rx.await;
+}
+
 /// Runs this very command again in the background and returns when it says that it is ready.
-fn detach(home: &LabHome, applies: bool) -> Result<ExitCode, CliError> {
+async fn detach(home: &LabHome, applies: bool, project: Option<&Project>) -> Result<ExitCode, CliError> {
     home.create()?;
     let log_path: PathBuf = home.root().join("up.log");
     let doing = || "cannot start the lab in the background".to_owned();
@@ -199,6 +242,12 @@ fn detach(home: &LabHome, applies: bool) -> Result<ExitCode, CliError> {
         && line == READY
     {
         let name = if home.name == "default" { String::new() } else { format!(" --name {}", home.name) };
+        if let Some(project) = project {
+            Running::new(project, LabApi::of(home)?.kube(), home, &Narrator::new()).tell_addresses().await?;
+        }
+        // Best effort: it stands in the log in any case.
+        let said = std::fs::read_to_string(&log_path).unwrap_or_default();
+        said.lines().filter(|line| line.starts_with(NOTE)).for_each(|line| eprintln!("{line}"));
         eprintln!("The lab {:?} runs in the background (process {}).", home.name, child.id());
         eprintln!("Next: minisvc shell{name}, minisvc status{name}; minisvc down{name} ends it.");
         return Ok(ExitCode::SUCCESS);
