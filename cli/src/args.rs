@@ -66,6 +66,8 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Show what is known about one object: its state, its conditions, its events
     Describe(DescribeArgs),
+    /// List the container images that are known: what each runs, and whether it is installed here
+    Images(ImagesArgs),
     /// Check what this machine lacks, and say how to get it
     Doctor(DoctorArgs),
     /// Print a script that completes this program's words in a shell
@@ -85,6 +87,22 @@ pub(crate) struct LabArgs {
     /// Folder that keeps the labs [default: /var/lib/minisvc as root, else ~/.local/state/minisvc]
     #[arg(long, env = "MINISVC_STATE_DIR", value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// What `images` lists besides what is built in.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ImagesArgs {
+    /// A name for a local command, as `up --image` takes it; may be repeated
+    #[arg(long = "image", value_name = "NAME=COMMAND")]
+    pub(crate) images: Vec<String>,
+
+    /// A YAML file of such names, as `up --images` takes it; may be repeated
+    #[arg(long = "images", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -211,6 +229,10 @@ pub(crate) struct ShapeArgs {
     /// A name for a local command, usable as a container image; may be repeated
     #[arg(long = "image", value_name = "NAME=COMMAND")]
     pub(crate) images: Vec<String>,
+
+    /// A YAML file of such names (`images: {NAME: COMMAND}`); --image wins over it; may be repeated
+    #[arg(long = "images", value_name = "FILE")]
+    pub(crate) image_files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -6,6 +6,7 @@ pub(crate) mod describe;
 pub(crate) mod doctor;
 pub(crate) mod endpoints;
 pub(crate) mod flows;
+pub(crate) mod images;
 pub(crate) mod inside;
 pub(crate) mod kubectl;
 pub(crate) mod objects;

@@ -147,7 +147,7 @@ fn stubs(asked: &[String]) -> Result<BTreeMap<String, Vec<SocketAddr>>, CliError
 }
 
 /// `NAME=COMMAND` with the command split as a shell would.
-fn parse_image(text: &str) -> Result<(String, Vec<String>), CliError> {
+pub(crate) fn parse_image(text: &str) -> Result<(String, Vec<String>), CliError> {
     let explain = |what: &str| {
         CliError::usage(format!("--image {text:?} {what}"))
             .hint("type --image NAME=COMMAND, for example --image nginx='/usr/sbin/nginx -g \"daemon off;\"'")

@@ -45,7 +45,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::{Cli, Command};
 use crate::commands::{
-    dashboard as dashboard_command, demo, describe, doctor, endpoints, flows, inside, kubectl, objects, proxy,
+    dashboard as dashboard_command, demo, describe, doctor, endpoints, flows, images, inside, kubectl, objects, proxy,
     run, status, table, top as top_command, up, why as why_command, words,
 };
 use crate::error::{CliError, Context as _};
@@ -121,6 +121,7 @@ async fn dispatch(command: &Command) -> Result<ExitCode, CliError> {
         Command::Apply(args) => objects::apply(args).await.map(done),
         Command::Delete(args) => objects::delete(args).await.map(done),
         Command::Logs(args) => objects::logs(args).await.map(done),
+        Command::Images(args) => images::images(args).map(done),
         Command::Describe(args) => describe::describe(args).await.map(done),
         Command::Kubeconfig(_) | Command::Kubectl(_) | Command::Doctor => doctor::doctor(),
     }

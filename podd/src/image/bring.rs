@@ -66,6 +66,19 @@ pub(crate) fn bring(extras: &Extras, container: &For<'_>) -> io::Result<Vec<Brou
             all.push(Brought { source, target: PathBuf::from(link), read_only: true });
         }
     }
+    for (file, of_nobody) in [("passwd", "x:65534:65534::/nonexistent:/usr/sbin/nologin"), ("group", "x:65534:")] {
+        let target = Path::new("/etc").join(file);
+        let here = fs::read_to_string(&target).unwrap_or_default();
+        let known = |user: &str| here.lines().any(|line| line.split(':').next() == Some(user));
+        let missing: Vec<String> =
+            extras.users.iter().filter(|user| !known(user)).map(|user| format!("{user}:{of_nobody}\n")).collect();
+        if !missing.is_empty() {
+            let source = container.directory.join(file);
+            fs::create_dir_all(container.directory)?;
+            fs::write(&source, here + &missing.concat())?;
+            all.push(Brought { source, target, read_only: true });
+        }
+    }
     Ok(all)
 }
 
@@ -133,6 +146,11 @@ mod tests {
         let read = |name: &str| fs::read_to_string(of("/etc/nginx").join(name)).expect("a file");
         assert!(read("nginx.conf").contains("include /etc/nginx/conf.d/*.conf;"));
         assert!(read("conf.d/default.conf").contains("listen 80;") && !read("conf.d/default.conf").contains("[::]"));
+        let users = fs::read_to_string("/etc/passwd").expect("users");
+        if !users.contains("nginx:") {
+            let users = fs::read_to_string(of("/etc/passwd")).expect("users");
+            assert!(users.contains("root:") && users.contains("nginx:x:65534:"), "{users}");
+        }
         assert_eq!(fs::read_link(of("/var/log/nginx").join("access.log")).expect("a link"), Path::new("/dev/stdout"));
         fs::write(of("/usr/share/nginx/html").join("index.html"), "changed").expect("written");
         container.ipv6 = true;

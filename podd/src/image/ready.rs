@@ -65,6 +65,8 @@ pub(crate) struct Extras {
     pub(crate) directory: Option<&'static str>,
     /// Programs of the host that appear under another name, if that name is not there: link, program.
     pub(crate) links: &'static [(&'static str, &'static str)],
+    /// Users that its settings name. One that the machine lacks is nobody.
+    pub(crate) users: &'static [&'static str],
 }
 
 /// A directory that a container has for itself, in place of the host's.
@@ -89,7 +91,7 @@ pub(crate) enum Content {
     Copy(&'static str),
 }
 
-const NOTHING: Extras = Extras { trees: &[], directory: None, links: &[] };
+const NOTHING: Extras = Extras { trees: &[], directory: None, links: &[], users: &[] };
 const PLAIN: Program = Program {
     candidates: &[],
     aliases: &[],
@@ -155,6 +157,7 @@ const NGINX: Program = Program {
             NGINX_WORK,
             NGINX_CACHE,
         ],
+        users: &["nginx"],
         ..NOTHING
     },
     ..PLAIN
@@ -176,6 +179,7 @@ const NGINX_UNPRIVILEGED: Program = Program {
             NGINX_WORK,
             NGINX_CACHE,
         ],
+        users: &["nginx"],
         ..NOTHING
     },
     ..NGINX
@@ -186,7 +190,7 @@ const REDIS: Program = Program {
     package: "redis-server",
     // As in the image: whoever reaches the pod may talk to it.
     always: &["--protected-mode", "no"],
-    extras: Extras { trees: &[tree("/data", &[])], directory: Some("/data"), links: &[] },
+    extras: Extras { trees: &[tree("/data", &[])], directory: Some("/data"), ..NOTHING },
     ..PLAIN
 };
 
@@ -204,7 +208,7 @@ pub(crate) const READY: &[Ready] = &[
             extras: Extras {
                 trees: &[tree("/usr/local/apache2", &[("htdocs/index.html", Content::Text(texts::HTTPD_INDEX))])],
                 directory: Some("/usr/local/apache2"),
-                links: &[],
+                ..NOTHING
             },
             ..PLAIN
         },
