@@ -11,12 +11,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::stats::Counters;
 
-/// The media type of Prometheus' text format.
-const TEXT: &str = "text/plain; version=0.0.4";
+/// The media type of OpenMetrics.
+const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Serves `/metrics` on each of the listeners until `shutdown`.
 pub(crate) async fn serve(listeners: Vec<TcpListener>, counters: Arc<Counters>, shutdown: CancellationToken) {
-    let page = get(move || async move { ([(CONTENT_TYPE, TEXT)], counters.prometheus()) });
+    let page = get(move || async move {
+        let mut text = String::new();
+        counters.openmetrics(&mut text);
+        text.push_str("# EOF\n");
+        ([(CONTENT_TYPE, TEXT)], text)
+    });
     let app = Router::new().route("/metrics", page);
     let mut tasks = JoinSet::new();
     for listener in listeners {

@@ -49,8 +49,15 @@ enum Step {
     Done,
     /// There will be none.
     Nothing,
-    /// An upstream has to be asked, in the client's share.
-    Wait(Request, Ask, Share),
+    /// An upstream has to be asked.
+    Wait(Box<Errand>),
+}
+
+/// A question for an upstream, asked in the client's share.
+struct Errand {
+    request: Request,
+    ask: Ask,
+    share: Share,
 }
 
 impl Server {
@@ -127,13 +134,13 @@ impl Server {
                 }
             }
             Step::Nothing => {}
-            Step::Wait(request, ask, share) => {
+            Step::Wait(errand) => {
                 let (server, socket) = (Arc::clone(self), Arc::clone(socket));
                 self.errands.spawn(async move {
                     let mut out = Vec::new();
                     tokio::select! {
                         () = server.shutdown.cancelled() => return,
-                        () = server.finish(request, ask, share, Transport::Udp, &mut out) => {}
+                        () = server.finish(*errand, Transport::Udp, &mut out) => {}
                     }
                     if socket.send_to(&out, client).await.is_err() {
                         server.counters.add(Count::Unsent);
@@ -195,9 +202,7 @@ impl Server {
             match self.begin(&bytes, client, Transport::Tcp, &mut out) {
                 Step::Done => {}
                 Step::Nothing => continue,
-                Step::Wait(request, ask, share) => {
-                    self.finish(request, ask, share, Transport::Tcp, &mut out).await;
-                }
+                Step::Wait(errand) => self.finish(*errand, Transport::Tcp, &mut out).await,
             }
             let length = u16::try_from(out.len()).map_err(io::Error::other)?;
             out.splice(..0, length.to_be_bytes());
@@ -226,14 +231,15 @@ impl Server {
             Ok(message)
         } else {
             match self.forwarder.admit(&ask.name, client.ip()) {
-                Ok(share) => return Step::Wait(request, ask, share),
+                Ok(share) => return Step::Wait(Box::new(Errand { request, ask, share })),
                 Err(error) => Err(error),
             }
         };
         self.write(&request, &combined(ask.alias, reply), transport, out)
     }
 
-    async fn finish(&self, request: Request, ask: Ask, share: Share, transport: Transport, out: &mut Vec<u8>) {
+    async fn finish(&self, errand: Errand, transport: Transport, out: &mut Vec<u8>) {
+        let Errand { request, ask, share } = errand;
         let said = self.forwarder.ask(&ask.name, ask.kind, transport == Transport::Tcp, share).await;
         self.write(&request, &combined(ask.alias, said), transport, out);
     }

@@ -56,6 +56,9 @@ const NAMES: [(&str, &str, &str); 22] = [
     ("minisvc_dns_tcp_refused_total", "", "TCP connections closed at once because too many were open."),
 ];
 
+/// What the name of a counter ends with.
+const TOTAL: &str = "_total";
+
 /// Counters of one server; shared by everything in it, and with whoever shows them.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -126,15 +129,16 @@ impl Counters {
         counters.chain(gauges).collect()
     }
 
-    /// The same in the text format of Prometheus.
-    pub fn prometheus(&self) -> String {
-        let mut text = String::new();
+    /// Appends the same in the text form of OpenMetrics: whole families, without the closing `# EOF`.
+    pub fn openmetrics(&self, text: &mut String) {
         for stat in self.stats() {
             let Stat { name, label, help, counter, value } = stat;
             if !help.is_empty() {
+                // A counter's family is its name without the suffix that its samples have.
+                let family = name.strip_suffix(TOTAL).unwrap_or(name);
                 let kind = if counter { "counter" } else { "gauge" };
                 // Writing to a String cannot fail.
-                let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+                let _ = writeln!(text, "# HELP {family} {help}\n# TYPE {family} {kind}");
             }
             let _ = if label.is_empty() {
                 writeln!(text, "{name} {value}")
@@ -142,7 +146,6 @@ impl Counters {
                 writeln!(text, "{name}{{{label}}} {value}")
             };
         }
-        text
     }
 }
 
@@ -160,10 +163,12 @@ mod tests {
         counters.add(Count::TcpRefused);
         counters.add(Count::NxDomain);
         counters.set_cached(7);
-        let text = counters.prometheus();
+        let mut text = String::new();
+        counters.openmetrics(&mut text);
         assert!(text.contains("\nminisvc_dns_tcp_refused_total 1\n"), "{text}");
         assert!(text.contains("\nminisvc_dns_answers_total{code=\"NXDOMAIN\"} 1\n"), "{text}");
         assert!(text.contains("# TYPE minisvc_dns_cache_entries gauge\nminisvc_dns_cache_entries 7\n"), "{text}");
+        assert!(text.contains("# TYPE minisvc_dns_answers counter\n"), "{text}");
         let mut seen = std::collections::BTreeSet::new();
         for stat in counters.stats() {
             assert_eq!(seen.insert(stat.name), !stat.help.is_empty(), "{}", stat.name);
