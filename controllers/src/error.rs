@@ -18,6 +18,9 @@ pub(crate) enum Error {
     /// A load balancer cannot have an address.
     #[error("{0}")]
     NoAddress(String),
+    /// A bug of ours.
+    #[error("panicked: {0}")]
+    Panicked(String),
 }
 
 impl Error {
@@ -30,7 +33,7 @@ impl Error {
     pub(crate) fn is_lost_race(&self) -> bool {
         match self {
             Self::Api { source, .. } => is_status(source, 409) || is_status(source, 404),
-            Self::Missing(_) | Self::NoAddress(_) => false,
+            Self::Missing(_) | Self::NoAddress(_) | Self::Panicked(_) => false,
         }
     }
 }

@@ -9,6 +9,7 @@ mod amount;
 mod budget;
 mod cache;
 mod caches;
+mod counters;
 mod cronjob;
 mod daemonset;
 mod deployment;
@@ -53,6 +54,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::caches::Caches;
+pub use crate::counters::{ControllerStats, Counters};
 use crate::served::Kind;
 use crate::worker::Reconciler;
 
@@ -66,6 +68,8 @@ pub struct Options {
     pub node_grace: Duration,
     /// Ranges that load balancers get their addresses from; without any they stay `<pending>` (S-128).
     pub load_balancer_pool: Vec<IpNet>,
+    /// What the controllers count.
+    pub counters: Arc<Counters>,
 }
 
 /// The documented pool of load balancer addresses.
@@ -77,6 +81,7 @@ impl Default for Options {
             root_certificates: String::new(),
             node_grace: Duration::from_secs(50),
             load_balancer_pool: vec![DEFAULT_POOL],
+            counters: Arc::default(),
         }
     }
 }
@@ -131,7 +136,7 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
         () = shutdown.cancelled() => {}
     }
     tracing::debug!("controllers start");
-    let mut start = Starter { tasks: &mut tasks, shutdown: &shutdown };
+    let mut start = Starter { tasks: &mut tasks, counters: &options.counters, shutdown: &shutdown };
     start.start(slices, WORKERS);
     start.start(endpoints, WORKERS);
     start.start(sets, WORKERS);
@@ -161,11 +166,13 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
 
 struct Starter<'a> {
     tasks: &'a mut JoinSet<()>,
+    counters: &'a Counters,
     shutdown: &'a CancellationToken,
 }
 
 impl Starter<'_> {
     fn start<R: Reconciler>(&mut self, reconciler: Arc<R>, workers: usize) {
-        self.tasks.spawn(worker::run(reconciler, workers, self.shutdown.clone()));
+        let tally = self.counters.tally(R::NAME);
+        self.tasks.spawn(worker::run(reconciler, workers, tally, self.shutdown.clone()));
     }
 }

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use crate::cache::{Cache, Change, Key};
 use crate::caches::Caches;
 use crate::pods;
-use crate::queue::Queue;
+use crate::queue::{Queue, Reason};
 use crate::selector::service_selects;
 
 /// Whether a controller makes endpoints for the Service at all (S-174, S-187).
@@ -25,8 +25,11 @@ pub(crate) fn selected(service: &Service, pods: &Cache<Pod>) -> Vec<Arc<Pod>> {
     found
 }
 
-/// Puts a Service into `queue` when something happens that its endpoints depend on.
-pub(crate) fn feed(caches: &Caches, queue: &Arc<Queue<Key>>) {
+/// How a controller's queue takes a Service: at once, or behind ([`Queue::add`], [`Queue::add_behind`]).
+pub(crate) type Add = fn(&Queue<Key>, Key, Reason);
+
+/// Puts a Service into `queue` when something happens that its endpoints depend on; `add` is for what pods do.
+pub(crate) fn feed(caches: &Caches, queue: &Arc<Queue<Key>>, add: Add) {
     let (services, to) = (caches.services.clone(), queue.clone());
     caches.pods.on_change(move |change| {
         if !matters(change) {
@@ -35,7 +38,7 @@ pub(crate) fn feed(caches: &Caches, queue: &Arc<Queue<Key>>) {
         let Some(namespace) = change.states().find_map(|pod| pod.metadata.namespace.as_deref()) else { return };
         for service in services.in_namespace(namespace) {
             if change.states().any(|pod| selects(&service, pod)) {
-                to.add(Key::of(&service.metadata), "a pod changed");
+                add(&to, Key::of(&service.metadata), "a pod changed");
             }
         }
     });

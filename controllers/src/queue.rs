@@ -18,6 +18,10 @@ pub(crate) type Reason = &'static str;
 /// up for by looking at every object once the queue is empty ([`Work::Everything`]).
 const LIMIT: usize = 65_536;
 
+/// How much later than EndpointSlices whatever else follows a pod is written. The store syncs writes in batches: one that came
+/// first would keep the slice, for which packets wait, until after its own sync.
+const HEAD_START: Duration = Duration::from_millis(5);
+
 /// How failed runs are repeated.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
@@ -95,6 +99,11 @@ impl<K: Clone + Ord + Hash> Queue<K> {
     pub(crate) fn add_after(&self, key: K, delay: Duration, reason: Reason) {
         self.lock().add_at(key, Instant::now() + delay, reason);
         self.wake.notify_one();
+    }
+
+    /// Has `key` looked at once the EndpointSlices have had their head start: for writes that nobody's packets wait for.
+    pub(crate) fn add_behind(&self, key: K, reason: Reason) {
+        self.add_after(key, HEAD_START, reason);
     }
 
     /// Counts a failure of `key` and has it tried again; answers the delay, or `None` when it is given up.
@@ -247,6 +256,18 @@ mod tests {
         queue.done(&"a");
         assert_eq!(queue.take().await, Work::Key("a", "changed"));
         queue.done(&"a");
+        assert!(queue.take().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_comes_behind_comes_once_and_after_what_is_urgent() {
+        let queue = Queue::new(BACKOFF);
+        queue.add_behind("status", "a pod changed");
+        queue.add_behind("status", "another pod changed");
+        queue.add("slice", "a pod changed");
+        assert_eq!(queue.take().await, Work::Key("slice", "a pod changed"));
+        assert!(queue.take().now_or_never().is_none());
+        assert_eq!(queue.take().await, Work::Key("status", "a pod changed"));
         assert!(queue.take().now_or_never().is_none());
     }
 

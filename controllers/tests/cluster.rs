@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{Lab, becomes, deployment, make_service, pod, ready_endpoints, set_ready, settles};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -149,6 +149,25 @@ async fn a_dependant_stays_while_one_owner_does_and_loses_the_dead_reference() {
     maps.delete("second", &DeleteParams::background()).await.unwrap();
     settles(maps, "gone", |maps: &[ConfigMap]| !maps.iter().any(|map| map.metadata.name.as_deref() == Some("both")))
         .await;
+    lab.stop().await;
+}
+
+// S-235
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_goes_with_its_owner() {
+    let lab = Lab::start(1).await;
+    let owner: ConfigMap =
+        lab.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "operator"}})).await;
+    let mut owned = common::service("web");
+    owned["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "operator", "uid": owner.metadata.uid}]);
+    lab.create::<Service>(owned).await;
+    let has_slice = |slices: &[EndpointSlice]| !common::slices_of(slices, "web").is_empty();
+    settles(lab.api(), "its slice", has_slice).await;
+    lab.api::<ConfigMap>().delete("operator", &DeleteParams::background()).await.unwrap();
+    let is_web = |service: &Service| service.metadata.name.as_deref() == Some("web");
+    settles(lab.api(), "gone", |services: &[Service]| !services.iter().any(is_web)).await;
+    settles(lab.api(), "its slice too", |slices: &[EndpointSlice]| !has_slice(slices)).await;
     lab.stop().await;
 }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use common::{
     Lab, becomes, endpoints_of, is_ready, make_service, pod, ready_endpoints, set_pod_ready, settles, slices_of,
 };
-use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::core::v1::{Endpoints, Event, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
@@ -223,5 +223,126 @@ async fn a_change_of_readiness_is_in_the_slice_within_a_second() {
     let median = times[times.len() / 2];
     println!("readiness to slice: median {median:?}, slowest {:?}", times[times.len() - 1]);
     assert!(median < Duration::from_secs(1), "{times:?}");
+    lab.stop().await;
+}
+
+fn names_of(endpoints: &[Endpoints]) -> Vec<&str> {
+    endpoints.iter().filter_map(|endpoints| endpoints.metadata.name.as_deref()).collect()
+}
+
+// S-143, S-149
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_made_for_a_service_without_a_selector_or_for_an_external_name() {
+    let lab = Lab::start(1).await;
+    lab.create::<Pod>(pod("a", json!({"app": "web"}))).await;
+    let external = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "external"},
+        "spec": {"type": "ExternalName", "externalName": "web.example.com", "selector": {"app": "web"}},
+    });
+    let made: Service = lab.create(external).await;
+    assert_eq!(made.spec.unwrap().cluster_ip.unwrap_or_default(), "", "it has no address");
+    let bare = |name: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"ports": [{"port": 80}]},
+        })
+    };
+    lab.create::<Service>(bare("bare")).await;
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "by-hand", "labels": {"kubernetes.io/service-name": "bare"}},
+        "endpoints": [{"addresses": ["10.1.2.3"]}], "ports": [{"port": 9376}],
+    });
+    let by_hand: EndpointSlice = lab.create(slice).await;
+    // When a Service that came later has its endpoints, the others were looked at.
+    make_service(&lab, "web").await;
+    let slices = ready_endpoints(&lab, "web", 1).await;
+    assert!(slices_of(&slices, "external").is_empty(), "{slices:?}");
+    let of_bare = slices_of(&slices, "bare");
+    assert_eq!(of_bare.len(), 1);
+    assert_eq!(of_bare[0].metadata.resource_version, by_hand.metadata.resource_version, "it is its maker's");
+    let endpoints =
+        settles(lab.api(), "Endpoints", |endpoints: &[Endpoints]| names_of(endpoints).contains(&"web")).await;
+    assert!(!names_of(&endpoints).iter().any(|name| ["external", "bare"].contains(name)), "{endpoints:?}");
+    lab.stop().await;
+}
+
+// S-239
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_selects_no_more_keeps_what_it_has() {
+    let lab = Lab::start(1).await;
+    lab.create::<Pod>(pod("a", json!({"app": "web"}))).await;
+    let selecting = |name: &str| {
+        let mut service = common::service(name);
+        service["spec"]["selector"] = json!({"app": "web"});
+        service
+    };
+    for name in ["left", "renamed", "still"] {
+        lab.create::<Service>(selecting(name)).await;
+        ready_endpoints(&lab, name, 1).await;
+        becomes(lab.api(), name, "an address", |endpoints: &Endpoints| endpoints.subsets.is_some()).await;
+    }
+    let change = async |name: &str, spec: serde_json::Value| {
+        let patch = Patch::Merge(json!({"spec": spec}));
+        lab.api::<Service>().patch(name, &PatchParams::default(), &patch).await.unwrap();
+    };
+    change("left", json!({"selector": null})).await;
+    change("renamed", json!({"type": "ExternalName", "externalName": "web.example.com"})).await;
+    set_pod_ready(&lab.api(), "a", "False").await;
+    ready_endpoints(&lab, "still", 0).await;
+    // Those that are not synced any more say what was true then; what is left of `left` is mirrored besides.
+    let slices = settles(lab.api(), "a mirror", |slices: &[EndpointSlice]| slices_of(slices, "left").len() == 2).await;
+    for name in ["left", "renamed"] {
+        let endpoints = endpoints_of(&slices, name);
+        assert!(!endpoints.is_empty() && endpoints.iter().all(|endpoint| is_ready(endpoint)), "{name}: {endpoints:?}");
+    }
+    assert_eq!(slices_of(&slices, "renamed").len(), 1, "an ExternalName is not mirrored");
+    let kept = lab.api::<Endpoints>().get("left").await.unwrap();
+    assert!(kept.subsets.unwrap()[0].addresses.as_ref().is_some_and(|addresses| addresses.len() == 1));
+    lab.stop().await;
+}
+
+// S-210
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_by_the_zones_processors_come_and_go_with_an_event() {
+    let lab = Lab::start(2).await;
+    let nodes: Api<Node> = Api::all(lab.client.clone());
+    for (node, cpu) in [("n1", "2"), ("n2", "2000m")] {
+        let capacity = Patch::Merge(json!({"status": {"capacity": {"cpu": cpu}, "allocatable": {"cpu": cpu}}}));
+        nodes.patch_status(node, &PatchParams::default(), &capacity).await.unwrap();
+    }
+    for (name, node) in [("a", "n1"), ("b", "n2")] {
+        let mut pod = pod(name, json!({"app": "web"}));
+        pod["spec"]["nodeName"] = json!(node);
+        lab.create::<Pod>(pod).await;
+    }
+    let mut service = common::service("web");
+    service["metadata"]["annotations"] = json!({"service.kubernetes.io/topology-mode": "Auto"});
+    // It takes precedence over this.
+    service["spec"]["trafficDistribution"] = json!("PreferSameNode");
+    lab.create::<Service>(service).await;
+    let hints = |slices: &[EndpointSlice]| {
+        let of = |endpoint: &Endpoint| {
+            let zones = endpoint.hints.as_ref().and_then(|hints| hints.for_zones.as_ref());
+            zones.map_or("-".to_owned(), |zones| format!("{} for {}", endpoint.zone.clone().unwrap(), zones[0].name))
+        };
+        let mut all: Vec<String> = endpoints_of(slices, "web").into_iter().map(of).collect();
+        all.sort();
+        all
+    };
+    settles(lab.api(), "a zone each", |slices: &[EndpointSlice]| hints(slices) == ["z1 for z1", "z2 for z2"]).await;
+    let told = async |reason: &str| {
+        let is_it = |event: &Event| event.reason.as_deref() == Some(reason);
+        settles(lab.api(), reason, |events: &[Event]| events.iter().any(is_it)).await;
+    };
+    told("TopologyAwareHintsEnabled").await;
+    set_pod_ready(&lab.api(), "b", "False").await;
+    settles(lab.api(), "no hints", |slices: &[EndpointSlice]| hints(slices) == ["-", "-"]).await;
+    told("TopologyAwareHintsDisabled").await;
+    set_pod_ready(&lab.api(), "b", "True").await;
+    settles(lab.api(), "hints again", |slices: &[EndpointSlice]| !hints(slices).contains(&"-".to_owned())).await;
+    // A change of the nodes is seen without one of the pods.
+    let gone = Patch::Merge(json!({"metadata": {"labels": {"topology.kubernetes.io/zone": "z1"}}}));
+    nodes.patch("n2", &PatchParams::default(), &gone).await.unwrap();
+    settles(lab.api(), "one zone only", |slices: &[EndpointSlice]| hints(slices) == ["-", "-"]).await;
     lab.stop().await;
 }

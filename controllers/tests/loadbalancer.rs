@@ -152,3 +152,30 @@ async fn an_ip_mode_that_somebody_set_stays() {
     assert_eq!(mode.as_deref(), Some("Proxy"));
     lab.stop().await;
 }
+
+// S-019
+#[tokio::test(flavor = "multi_thread")]
+async fn each_type_has_all_that_the_one_before_has() {
+    let lab = lab_with_pool("192.0.2.0/30").await;
+    let mut seen = Vec::new();
+    for (kind, declines) in [("ClusterIP", false), ("NodePort", false), ("LoadBalancer", false), ("LoadBalancer", true)]
+    {
+        let name = format!("{}{declines}", kind.to_lowercase());
+        let mut service = common::service(&name);
+        service["spec"]["type"] = json!(kind);
+        if declines {
+            service["spec"]["allocateLoadBalancerNodePorts"] = json!(false);
+        }
+        lab.create::<Service>(service).await;
+        let service = becomes(lab.api(), &name, "all that it is to have", |service: &Service| {
+            kind != "LoadBalancer" || !ingress(service).is_empty()
+        })
+        .await;
+        let spec = service.spec.clone().unwrap();
+        let has_ip = spec.cluster_ip.is_some_and(|ip| ip.parse::<std::net::IpAddr>().is_ok());
+        let has_port = spec.ports.unwrap()[0].node_port.is_some_and(|port| (30000..=32767).contains(&port));
+        seen.push((has_ip, has_port, !ingress(&service).is_empty()));
+    }
+    assert_eq!(seen, [(true, false, false), (true, true, false), (true, true, true), (true, false, true)]);
+    lab.stop().await;
+}

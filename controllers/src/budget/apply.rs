@@ -48,7 +48,7 @@ pub(crate) fn wire(client: Client, caches: &Caches) -> Arc<Budgets> {
         let namespace = change.states().find_map(|pod| pod.metadata.namespace.as_deref()).unwrap_or_default();
         for budget in budgets.in_namespace(namespace) {
             if change.states().any(|pod| covers(&budget, pod)) {
-                to.add(Key::of(&budget.metadata), "a pod changed");
+                to.add_behind(Key::of(&budget.metadata), "a pod changed");
             }
         }
     });

@@ -40,7 +40,7 @@ pub(crate) struct EndpointsController {
 /// Makes the controller and has the caches feed its queue.
 pub(crate) fn wire(client: Client, caches: &Caches, recorder: &Recorder) -> Arc<EndpointsController> {
     let queue = Arc::new(Queue::new(BACKOFF));
-    membership::feed(caches, &queue);
+    membership::feed(caches, &queue, Queue::add_behind);
     let (services, to) = (caches.services.clone(), queue.clone());
     caches.endpoints.on_change(move |change| {
         if change.origin == Origin::Own {

@@ -127,3 +127,13 @@ fn more_than_a_thousand_addresses_are_cut_ready_ones_first() {
     let fits = desired(&service, ready.iter().map(|pod| &pod.pod), Some(&made), None).unwrap();
     assert!(!fits.metadata.annotations.unwrap().contains_key(OVER_CAPACITY));
 }
+
+// S-158, S-159
+#[test]
+fn a_port_takes_its_application_protocol_along() {
+    let mut service = service("web");
+    service.spec.as_mut().unwrap().ports.as_mut().unwrap()[0].app_protocol = Some("example.com/own".into());
+    let (subsets, _) = subsets(&service, [&web("a", "10.244.0.5").pod]);
+    let port = &subsets[0].ports.as_ref().unwrap()[0];
+    assert_eq!((port.port, port.app_protocol.as_deref()), (8080, Some("example.com/own")));
+}

@@ -7,9 +7,10 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::Client;
 
-use super::desired::{NodeInfo, desired};
+use super::desired::{Desired, NodeInfo, desired};
 use super::parent::{MANAGER, parent};
 use super::plan::plan;
+use super::topology;
 use super::write::{SliceWriter, service_of};
 use crate::cache::{Cache, Key, Origin};
 use crate::caches::Caches;
@@ -24,7 +25,7 @@ use crate::worker::{Next, Reconciler};
 const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(1000), retries: 15 };
 
 /// Label of nodes that endpoints inherit.
-const ZONE: &str = "topology.kubernetes.io/zone";
+pub(super) const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// The controller; keys are Services.
 pub(crate) struct EndpointSlices {
@@ -35,13 +36,15 @@ pub(crate) struct EndpointSlices {
     queue: Arc<Queue<Key>>,
     /// Bounded by the Services there are: an entry goes with its Service.
     seen: Mutex<BTreeMap<Key, Seen>>,
+    /// Whether a Service and family that asks for hints by zone has them: bounded likewise.
+    hinted: Mutex<BTreeMap<(Key, bool), bool>>,
     recorder: Recorder,
 }
 
 /// Makes the controller and has the caches feed its queue.
 pub(crate) fn wire(client: Client, caches: &Caches, recorder: &Recorder) -> Arc<EndpointSlices> {
     let queue = Arc::new(Queue::new(BACKOFF));
-    membership::feed(caches, &queue);
+    membership::feed(caches, &queue, Queue::add);
     let slice_queue = queue.clone();
     caches.slices.on_change(move |change| {
         // Our own writes are what we wanted. A write of somebody else is looked at (S-199), also when it took the
@@ -52,6 +55,15 @@ pub(crate) fn wire(client: Client, caches: &Caches, recorder: &Recorder) -> Arc<
             }
         }
     });
+    let (services, to) = (caches.services.clone(), queue.clone());
+    caches.nodes.on_change(move |change| {
+        // A heartbeat changes no share of the processors.
+        if change.before.and_then(topology::facts) != change.after.and_then(topology::facts) {
+            for service in services.all().iter().filter(|service| topology::is_wanted(service)) {
+                to.add(Key::of(&service.metadata), "the nodes changed");
+            }
+        }
+    });
     Arc::new(EndpointSlices {
         writer: SliceWriter::new(client, caches.slices.clone()),
         services: caches.services.clone(),
@@ -59,8 +71,40 @@ pub(crate) fn wire(client: Client, caches: &Caches, recorder: &Recorder) -> Arc<
         nodes: caches.nodes.clone(),
         queue,
         seen: Mutex::default(),
+        hinted: Mutex::default(),
         recorder: recorder.named("endpoint-slice-controller"),
     })
+}
+
+impl EndpointSlices {
+    /// Hints in proportion to the zones' processors, where the Service asks for them; says when they come and go (S-210).
+    fn give_hints(&self, key: &Key, service: &Service, desired: &mut Desired) {
+        let wanted = topology::is_wanted(service);
+        let nodes = if wanted { self.nodes.all() } else { Vec::new() };
+        let shares = topology::shares(nodes.iter().map(Arc::as_ref));
+        for ipv6 in desired.families.clone() {
+            let mut hinted = self.hinted.lock().unwrap_or_else(PoisonError::into_inner);
+            if !wanted {
+                hinted.remove(&(key.clone(), ipv6));
+                continue;
+            }
+            let given = topology::assign(desired, ipv6, shares.as_ref().map_err(|why| *why));
+            let before = hinted.insert((key.clone(), ipv6), given.is_ok());
+            drop(hinted);
+            let family = if ipv6 { "IPv6" } else { "IPv4" };
+            match (given, before) {
+                (Ok(()), Some(true)) | (Err(_), Some(false)) => {}
+                (Ok(()), _) => {
+                    let message = format!("Topology Aware Hints are on for {family}: each zone has its endpoints");
+                    self.recorder.normal(service, "TopologyAwareHintsEnabled", message);
+                }
+                (Err(why), _) => {
+                    let message = format!("Topology Aware Hints are off for {family}: {why}");
+                    self.recorder.warning(service, "TopologyAwareHintsDisabled", message);
+                }
+            }
+        }
+    }
 }
 
 impl Reconciler for EndpointSlices {
@@ -81,6 +125,7 @@ impl Reconciler for EndpointSlices {
         let Some(service) = self.services.get(key) else {
             // Its slices go by their owner reference.
             self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+            self.hinted.lock().unwrap_or_else(PoisonError::into_inner).retain(|(service, _), _| service != key);
             return Ok(Next::Wait);
         };
         if !membership::has_selector(&service) {
@@ -96,7 +141,8 @@ impl Reconciler for EndpointSlices {
             let node = self.nodes.get(&Key::new("", name))?;
             Some(NodeInfo { zone: node.metadata.labels.as_ref().and_then(|labels| labels.get(ZONE)).cloned() })
         };
-        let desired = desired(&service, pods.iter().map(Arc::as_ref), node);
+        let mut desired = desired(&service, pods.iter().map(Arc::as_ref), node);
+        self.give_hints(key, &service, &mut desired);
         let changes = plan(&parent(&service), &desired, &self.writer.slices_of(key, MANAGER), triggered);
         self.writer.apply(&key.namespace, changes).await?;
         match desired.missing_nodes.first() {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointHints, EndpointPort, ForNode, ForZone};
 
+use super::topology;
 use crate::endpoint_facts::{families, hostname, ports_of, publishes_not_ready, target};
 use crate::pods;
 
@@ -130,6 +131,8 @@ fn endpoint(service: &Service, pod: &Pod, address: String, node: Option<&NodeInf
     let node_name = pods::node_name(pod).map(str::to_owned);
     let zone = node.and_then(|node| node.zone.clone());
     let distribution = service.spec.as_ref().and_then(|spec| spec.traffic_distribution.as_deref());
+    // Where all endpoints together decide about hints, none decides for itself (S-210).
+    let distribution = distribution.filter(|_| !topology::is_wanted(service));
     Endpoint {
         addresses: vec![address],
         conditions: Some(EndpointConditions {

@@ -28,6 +28,7 @@ fn conditions_follow_readiness_and_deletion() {
     for (statement, service, pod, expected) in [
         ("S-194", &plain, web("a"), [true, true, false]),
         ("S-193", &plain, web("a").not_ready(), [false, false, false]),
+        ("S-028", &plain, web("a").not_ready(), [false, false, false]),
         ("S-193", &plain, web("a").phase("Pending").not_ready(), [false, false, false]),
         ("S-194", &plain, web("a").deleted(), [false, true, true]),
         ("S-194", &plain, web("a").deleted().not_ready(), [false, false, true]),
@@ -133,4 +134,22 @@ fn hints_follow_traffic_distribution() {
     let mut service = service("web");
     service.spec.as_mut().unwrap().traffic_distribution = Some("PreferClose".into());
     assert_eq!(only(&service, &web("a").not_ready()).hints, None, "S-208: only ready ones");
+}
+
+// S-155, S-158, S-159
+#[test]
+fn a_port_takes_its_name_and_application_protocol_along_and_its_number_needs_no_container() {
+    let mut service = service("web");
+    let ports = service.spec.as_mut().unwrap().ports.as_mut().unwrap();
+    ports[0].app_protocol = Some("kubernetes.io/h2c".into());
+    let only_port = |service: &Service| {
+        let desired = desired(service, [&web("a").pod], node);
+        let (_, group) = desired.groups.into_iter().next().unwrap();
+        EndpointPort::from(group.ports[0].clone())
+    };
+    let unnamed = only_port(&service);
+    assert_eq!((unnamed.name.as_deref(), unnamed.port), (Some(""), Some(8080)), "the pod declares no port");
+    assert_eq!(unnamed.app_protocol.as_deref(), Some("kubernetes.io/h2c"));
+    service.spec.as_mut().unwrap().ports.as_mut().unwrap()[0].name = Some("http".into());
+    assert_eq!(only_port(&service).name.as_deref(), Some("http"));
 }

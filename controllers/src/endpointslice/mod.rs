@@ -5,6 +5,7 @@ pub(crate) mod desired;
 mod pack;
 mod parent;
 pub(crate) mod plan;
+mod topology;
 pub(crate) mod write;
 
 pub(crate) use apply::wire;

@@ -53,9 +53,21 @@ pub(crate) fn wire<K: Replicated>(
     });
     let (known, to) = (sets.clone(), queue.clone());
     pods.on_change(move |change| {
+        // One that comes, goes or ends is to be made up for; all else is a number in the status.
+        let is_counted = |pod: &Pod| !pods::is_finished(pod) && !pods::is_terminating(pod);
+        let before_and_after = change.before.zip(change.after);
+        let only_status = before_and_after.is_some_and(|(before, after)| {
+            is_counted(before) == is_counted(after)
+                && before.metadata.labels == after.metadata.labels
+                && before.metadata.owner_references == after.metadata.owner_references
+        });
         for pod in change.states() {
             for key in owners_of(&known, pod) {
-                to.add(key, "a pod changed");
+                if only_status {
+                    to.add_behind(key, "a pod changed");
+                } else {
+                    to.add(key, "a pod changed");
+                }
             }
         }
     });
