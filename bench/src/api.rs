@@ -36,6 +36,16 @@ impl Api {
         }
     }
 
+    /// Reads an answer to its end without looking at it; how many bytes its body has.
+    pub(crate) fn read(mut self, path: &str) -> Result<usize, Failure> {
+        // HTTP/1.0, so that the body comes without chunks in it.
+        self.stream.get_mut().write_all(format!("GET {path} HTTP/1.0\r\nHost: lab\r\n\r\n").as_bytes())?;
+        let (status, _) = self.head()?;
+        let mut body = Vec::new();
+        self.stream.read_to_end(&mut body)?;
+        if status == 200 { Ok(body.len()) } else { Err(format!("{path}: {status}").into()) }
+    }
+
     /// Turns the connection into a watch and calls `event` for each line, until it answers `false`.
     pub(crate) fn watch(mut self, path: &str, mut event: impl FnMut(&Value) -> bool) -> Result<(), Failure> {
         // HTTP/1.0, so that the events come without chunks around them.

@@ -29,6 +29,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 const JSON: &str = "application/json";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
+/// Where the Service that is changed answers.
+pub(crate) const WEB: &str = "10.96.77.79:80";
+
 /// A pod that is ready all the time; a label decides whether the Service has it.
 const PAIR: &str = "
 apiVersion: v1
@@ -62,7 +65,15 @@ pub(crate) fn measure() -> Result<(), Failure> {
     let each = f64::from(u32::try_from(times.len())?) / began.elapsed().as_secs_f64();
     line(&format!("create Services, {CLIENTS} clients"), &format!("{each:.0} /s"), &spread(&times));
     lab.down()?;
-    changes()
+    let lab = Lab::start(&[])?;
+    let times = changes(&lab)?;
+    line("pod changed: patch sent → answered, p50 / p99", &spread(&times.patch), "");
+    line("pod changed: patch sent → EndpointSlice seen, p50 / p99", &spread(&times.slice), "");
+    let judged = |times: &[f64]| goal(median(times) < 10.0, "10 ms");
+    line("pod joins: patch sent → first new connection, p50 / p99", &spread(&times.join), &judged(&times.join));
+    line("pod leaves: patch sent → no new connection, p50 / p99", &spread(&times.leave), &judged(&times.leave));
+    lab.down()?;
+    Ok(())
 }
 
 /// Type of the file system that holds the lab's state.
@@ -114,9 +125,21 @@ enum Effect {
     Flow(bool),
 }
 
+/// How long it took from sending a change, in milliseconds.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Until the answer.
+    patch: Vec<f64>,
+    /// Until a watcher saw the slice.
+    slice: Vec<f64>,
+    /// Until the first new connection, for a pod that joins.
+    pub(crate) join: Vec<f64>,
+    /// Until no new connection, for one that leaves.
+    pub(crate) leave: Vec<f64>,
+}
+
 /// A ready pod joins and leaves a Service again and again.
-fn changes() -> Result<(), Failure> {
-    let lab = Lab::start(&[])?;
+pub(crate) fn changes(lab: &Lab) -> Result<Changes, Failure> {
     lab.apply(PAIR)?;
     lab.until_ready(1)?;
     let (effects_tx, effects) = channel();
@@ -130,7 +153,7 @@ fn changes() -> Result<(), Failure> {
             slices_tx.send((now(), Effect::Slice(endpoints))).is_ok()
         })
     });
-    let mut follower = lab.inside_in_background(None, &["__follow", "10.96.77.79:80", "120"])?;
+    let mut follower = lab.inside_in_background(None, &["__follow", WEB, "120"])?;
     let lines = BufReader::new(follower.stdout.take().ok_or("no pipe")?).lines();
     thread::spawn(move || {
         for line in lines.map_while(Result::ok) {
@@ -140,36 +163,23 @@ fn changes() -> Result<(), Failure> {
     });
     wait_for(&effects, &Effect::Flow(false))?;
     let mut api = Api::connect(&lab.api_socket())?;
-    let (mut patch, mut slice, mut join, mut leave) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut times = Changes::default();
     for _ in 0..CHANGES {
         for joins in [true, false] {
             let label = if joins { json!("yes") } else { Value::Null };
             let body = json!({"metadata": {"labels": {"joined": label}}}).to_string();
             let began = now();
             api.ask("PATCH", &format!("{PODS}/web"), "application/merge-patch+json", &body)?;
-            patch.push(since(began, now()));
+            times.patch.push(since(began, now()));
             let (slice_at, flow_at) = both(&effects, joins)?;
-            slice.push(since(began, slice_at));
-            if joins { &mut join } else { &mut leave }.push(since(began, flow_at));
+            times.slice.push(since(began, slice_at));
+            if joins { &mut times.join } else { &mut times.leave }.push(since(began, flow_at));
             thread::sleep(PAUSE);
         }
     }
     follower.kill()?;
     follower.wait()?;
-    line("pod changed: patch sent → answered, p50 / p99", &spread(&patch), "");
-    line("pod changed: patch sent → EndpointSlice seen, p50 / p99", &spread(&slice), "");
-    line(
-        "pod joins: patch sent → first new connection, p50 / p99",
-        &spread(&join),
-        &goal(median(&join) < 10.0, "10 ms"),
-    );
-    line(
-        "pod leaves: patch sent → no new connection, p50 / p99",
-        &spread(&leave),
-        &goal(median(&leave) < 10.0, "10 ms"),
-    );
-    lab.down()?;
-    Ok(())
+    Ok(times)
 }
 
 fn since(began: u128, at: u128) -> f64 {

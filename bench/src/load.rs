@@ -47,6 +47,7 @@ pub(crate) fn run(name: &str, arguments: &[String]) -> Result<(), Failure> {
         "__stream" => print(stream(address(0)?, seconds(1)?)?),
         "__requests" => print(in_parallel(word(2)?.parse()?, || requests(address(0)?, seconds(1)?))?),
         "__connections" => print(in_parallel(word(2)?.parse()?, || connections(address(0)?, seconds(1)?))?),
+        "__refusals" => print(in_parallel(word(2)?.parse()?, || refusals(address(0)?, seconds(1)?))?),
         "__trip" => print(trip(address(0)?, seconds(1)?)?),
         "__await" => wait_for(address(0)?),
         "__follow" => follow(address(0)?, seconds(1)?),
@@ -140,6 +141,15 @@ fn connections(target: SocketAddr, time: Duration) -> Result<f64, Failure> {
         let mut answer = Vec::with_capacity(1);
         stream.read_to_end(&mut answer)?;
         if answer == [CONNECT] { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    })
+}
+
+/// Connections that are refused at once, as many as there can be.
+fn refusals(target: SocketAddr, time: Duration) -> Result<f64, Failure> {
+    per_second(time, || match TcpStream::connect(target) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
     })
 }
 

@@ -12,6 +12,8 @@ mod figures;
 mod lab;
 mod load;
 mod memory;
+mod objects;
+mod scale;
 mod start;
 
 use std::process::ExitCode;
@@ -22,12 +24,14 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// A group of measurements: its name on the command line, and what it prints.
 type Group = (&'static str, fn() -> Result<(), Failure>);
 
-const GROUPS: [Group; 5] = [
+const GROUPS: [Group; 7] = [
     ("start", start::measure),
     ("memory", memory::measure),
     ("dataplane", dataplane::measure),
     ("control", control::measure),
     ("dns", dns::measure),
+    ("objects", objects::measure),
+    ("scale", scale::measure),
 ];
 
 fn main() -> ExitCode {

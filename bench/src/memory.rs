@@ -77,6 +77,11 @@ fn read(pid: u32) -> Result<Memory, Failure> {
     Ok(Memory { resident: megabytes("Rss:")?, proportional: megabytes("Pss:")? })
 }
 
+/// All that is resident of a process, in megabytes.
+pub(crate) fn resident(pid: u32) -> Result<f64, Failure> {
+    Ok(read(pid)?.resident)
+}
+
 /// The number after a field's name.
 fn number(text: &str, name: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
