@@ -125,7 +125,7 @@ export function story(flow, store) {
       title: "The choice",
       text: `The data plane takes ${of} that may have it: ${flow.endpoint}. Why this one: ${flow.why}. From now on this connection stays with it.`,
     });
-    const source = flow.source && flow.source !== host(flow.client)
+    const source = flow.source && flow.source !== flow.client
       ? `and the source to ${flow.source}, so that the answer comes back this way`
       : "and leaves the source alone: the pod sees its real client";
     steps.push({ at: [1, 2], title: "The rewrite", text: `It changes the destination from ${flow.destination} to ${flow.endpoint}, ${source}.` });

@@ -30,9 +30,9 @@ export class Teller {
     this.mark([]);
   }
 
-  /** Offers a connection; the first one to a Service is told. */
+  /** Offers a connection; the first one to a Service is told. Looking names up is part of every story, not one of its own. */
   offer(flow) {
-    if (!this.on || this.steps || !flow.service) return;
+    if (!this.on || this.steps || !flow.service || flow.service.startsWith("kube-system/")) return;
     this.path = journey(flow, this.store);
     this.steps = story(flow, this.store);
     this.at = 0;

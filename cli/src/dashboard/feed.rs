@@ -124,7 +124,8 @@ fn every<'a>(all: &[&'a FlowEvent], most: usize) -> Vec<&'a FlowEvent> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::live::{Kind, NodeRecord, Record};
+    use crate::live::records::NodeRecord;
+    use crate::live::{Kind, Record};
 
     #[test]
     fn a_change_is_one_flat_object() {

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::api::LabApi;
 
 /// Where the lab tells each new connection.
-const TRACE: &str = "/apis/minisvc.dev/v1/trace?drops=true";
+const TRACE: &str = "/apis/minisvc.dev/v1/trace?watch=true";
 
 /// The longest line of it, in bytes; a longer one ends the tracing.
 const MAX_LINE: usize = 64 * 1024;
@@ -40,22 +40,29 @@ impl FlowEvent {
         self.outcome != "forward"
     }
 
+    /// Reads a line of the trace; `None` for one that is about no connection.
     fn read(line: &Value) -> Option<Self> {
         let text = |name: &str| line[name].as_str().map(str::to_owned);
+        let outcome = match line["event"].as_str()? {
+            "flow" => "forward",
+            "refused" => "refuse",
+            "dropped" => "drop",
+            _ => return None,
+        };
         let service = text("service").map(|service| match service.split_once(':') {
             Some((service, _)) => service.to_owned(),
             None => service,
         });
         Some(Self {
-            client: text("client")?,
+            client: text("source")?,
             from: if line["from"]["kind"] == "Outside" { "outside" } else { "workstation" }.to_owned(),
             destination: text("destination")?,
             service,
             endpoint: text("endpoint"),
-            outcome: text("outcome")?,
+            outcome: outcome.to_owned(),
             why: text("why").unwrap_or_default(),
-            candidates: line["candidates"].as_array().map_or(0, Vec::len).try_into().unwrap_or(u64::MAX),
-            source: text("source"),
+            candidates: line["chosen"]["candidates"].as_u64().unwrap_or_default(),
+            source: text("seenAs").or_else(|| text("source")),
         })
     }
 }
@@ -83,5 +90,34 @@ pub(super) async fn follow(api: LabApi, flow_tx: mpsc::Sender<FlowEvent>) {
         if read.len() > MAX_LINE {
             return tracing::debug!("the trace makes no sense");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_trace_becomes_what_the_page_shows() {
+        let line = json!({
+            "event": "flow", "from": {"kind": "Pod", "name": "default/client"}, "source": "10.244.0.9:4000",
+            "destination": "10.96.0.9:80", "service": "default/web:http", "endpoint": "10.244.0.2:8080",
+            "seenAs": "10.95.0.11:4000", "chosen": {"by": "random", "candidates": 3}, "why": "at random",
+        });
+        let flow = FlowEvent::read(&line).expect("a connection");
+        assert_eq!((flow.service.as_deref(), flow.candidates), (Some("default/web"), 3));
+        assert_eq!(flow.source.as_deref(), Some("10.95.0.11:4000"));
+        assert!(!flow.is_trouble());
+        let refused = json!({"event": "refused", "source": "10.95.0.1:4000", "destination": "10.96.0.9:80",
+            "service": "default/web", "why": "no endpoint"});
+        let refused = FlowEvent::read(&refused).expect("a connection");
+        assert!(refused.is_trouble());
+        assert_eq!(
+            (refused.service.as_deref(), refused.source.as_deref()),
+            (Some("default/web"), Some("10.95.0.1:4000"))
+        );
+        assert_eq!(FlowEvent::read(&json!({"event": "lost", "lost": 3})), None);
     }
 }

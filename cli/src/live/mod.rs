@@ -3,9 +3,7 @@
 //! Objects are reduced to what is shown ([`records`]) and followed through the API ([`follow`]). Nothing is drawn here.
 
 mod follow;
-mod records;
+pub(crate) mod records;
 
 pub(crate) use follow::follow;
-pub(crate) use records::{
-    Change, Endpoint, Key, Kind, NodeRecord, PodRecord, Port, Record, ServiceRecord, SliceRecord,
-};
+pub(crate) use records::{Change, Key, Kind, PodRecord, Record, ServiceRecord};

@@ -118,7 +118,8 @@ mod tests {
 
     use super::super::model::{Action, Question, Sample};
     use super::*;
-    use crate::live::{Change, Endpoint, NodeRecord, PodRecord, Port, Record, ServiceRecord, SliceRecord};
+    use crate::live::records::{Endpoint, NodeRecord, Port, SliceRecord};
+    use crate::live::{Change, PodRecord, Record, ServiceRecord};
 
     fn endpoint(address: &str, ready: bool) -> Endpoint {
         let target = Some("web-1".to_owned());
