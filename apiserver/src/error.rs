@@ -66,6 +66,14 @@ pub enum ApiError {
     /// 404 for an object of a known resource.
     #[error("{} not found", .0.quoted())]
     NotFound(Box<Target>),
+    /// 404 for something that the kind could have, with the reason why it has not.
+    #[error("{why}")]
+    NotServed {
+        /// The resource.
+        target: Box<Target>,
+        /// What to do instead.
+        why: &'static str,
+    },
     /// 404 for a path that means nothing; answered as plain text.
     #[error("404 page not found")]
     UnknownPath,
@@ -190,7 +198,7 @@ impl ApiError {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden { .. } => StatusCode::FORBIDDEN,
-            Self::NotFound(_) | Self::UnknownPath => StatusCode::NOT_FOUND,
+            Self::NotFound(_) | Self::NotServed { .. } | Self::UnknownPath => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::AlreadyExists(_) | Self::Conflict { .. } | Self::ApplyConflict { .. } => StatusCode::CONFLICT,
@@ -211,7 +219,7 @@ impl ApiError {
             Self::BadRequest(_) => "BadRequest",
             Self::Unauthorized => "Unauthorized",
             Self::Forbidden { .. } => "Forbidden",
-            Self::NotFound(_) | Self::UnknownPath => "NotFound",
+            Self::NotFound(_) | Self::NotServed { .. } | Self::UnknownPath => "NotFound",
             Self::MethodNotAllowed { .. } => "MethodNotAllowed",
             Self::NotAcceptable(_) => "NotAcceptable",
             Self::AlreadyExists(_) => "AlreadyExists",
@@ -252,7 +260,7 @@ impl ApiError {
             Self::NotFound(target) | Self::AlreadyExists(target) | Self::Conflict { target, .. } => {
                 Some(target_details(target, &[]))
             }
-            Self::MethodNotAllowed { target, .. } => Some(target_details(target, &[])),
+            Self::MethodNotAllowed { target, .. } | Self::NotServed { target, .. } => Some(target_details(target, &[])),
             Self::Forbidden { target, causes, .. } | Self::ApplyConflict { target, causes, .. } => {
                 Some(target_details(target, causes))
             }

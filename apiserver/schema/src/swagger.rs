@@ -56,6 +56,13 @@ fn schema(found: &Value) -> Value {
                     ("default", _) => {
                         old.insert(key.clone(), value.clone());
                     }
+                    // Its keys are names of the kind's own, which may be any of these words.
+                    ("properties", _) => {
+                        old.insert(
+                            key.clone(),
+                            entries(value).map(|(name, one)| (name.clone(), schema(one))).collect(),
+                        );
+                    }
                     _ => {
                         old.insert(key.clone(), schema(value));
                     }
@@ -297,7 +304,11 @@ mod tests {
             plural: plural.into(),
             namespaced: true,
         };
-        OpenApi::new(vec![kind("", "Service", "services"), kind("apps", "Deployment", "deployments")], "v1.36.0")
+        let limits = kind("", "LimitRange", "limitranges");
+        OpenApi::new(
+            vec![kind("", "Service", "services"), limits, kind("apps", "Deployment", "deployments")],
+            "v1.36.0",
+        )
     }
 
     // A-031, A-033
@@ -318,6 +329,12 @@ mod tests {
         assert_eq!(spec["$ref"], "#/definitions/io.k8s.api.core.v1.ServiceSpec");
         assert!(spec["description"].is_string(), "beside the reference");
         assert_eq!(definitions[INT_OR_STRING]["format"], "int-or-string");
+        let limits = &definitions["io.k8s.api.core.v1.LimitRangeItem"]["properties"]["default"];
+        assert_eq!(
+            limits["additionalProperties"]["$ref"],
+            format!("{DEFINITIONS}{QUANTITY}"),
+            "a field with that name"
+        );
         let text = document.to_string();
         assert!(!text.contains("allOf") && !text.contains("oneOf") && !text.contains(REFERENCE));
         for part in text.split("\"$ref\":\"").skip(1) {

@@ -8,12 +8,23 @@ use serde_json::{Value, json};
 use super::objects::{self, writer};
 use super::{Call, eviction, log, proxy, scale, stream, token};
 use crate::error::{ApiError, FieldError, success_status};
-use crate::registry::Subresource;
+use crate::registry::{Resource, Subresource};
 use crate::render::json_value;
 use crate::request_info::{Verb, WriteOptions};
 use crate::schema::KindName;
 use crate::write::Part;
 use crate::{body, meta};
+
+/// The answer about a subresource that a kind does not have. kubectl debug knows by a 404 without a name that pods take no
+/// further containers, and says so (A-136).
+pub(super) fn absent(resource: &Resource, segment: &str) -> ApiError {
+    if resource.plural != "pods" || segment != "ephemeralcontainers" {
+        return ApiError::UnknownPath;
+    }
+    let why = "containers cannot be added to a running pod: its containers are processes of this machine, so that \
+               kubectl exec finds every tool in them";
+    ApiError::NotServed { target: Box::new(resource.target("")), why }
+}
 
 pub(super) async fn dispatch(call: Call<'_>, body: Body) -> Result<Response, ApiError> {
     match (call.subresource, call.verb) {
