@@ -282,7 +282,8 @@ impl Worker {
                     return;
                 }
             };
-            let mut packet = PacketBuf::new(frame.packet_mut(), received.len, received.checksum);
+            let packet = PacketBuf::new(frame.packet_mut(), received.len, received.checksum);
+            let mut packet = packet.in_datagrams(received.datagram);
             let verdict = self.translator.handle(port, &mut packet, now);
             let len = packet.len();
             let target = match verdict {

@@ -48,6 +48,8 @@ pub(crate) struct Received {
     pub(crate) len: usize,
     /// How much of its transport checksum is there.
     pub(crate) checksum: Checksum,
+    /// Bytes of payload in each of the UDP datagrams that the packet is still to be cut into, or 0.
+    pub(crate) datagram: u16,
 }
 
 /// One end of a link. All devices of a data plane are of one kind: a packet whose checksum is not complete, or that is

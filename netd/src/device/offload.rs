@@ -14,6 +14,9 @@ use super::{Frame, HEADROOM, Received, read_once, written};
 /// Flag of the header: the transport checksum holds the sum of the pseudo-header only (`VIRTIO_NET_HDR_F_NEEDS_CSUM`).
 const NEEDS_CHECKSUM: u8 = 1;
 
+/// Kind of segmentation in the header: datagrams of UDP (`VIRTIO_NET_HDR_GSO_UDP_L4`).
+const DATAGRAMS: u8 = 5;
+
 /// A TUN device that was opened non-blocking, without packet information and with a 10-byte `virtio_net_hdr`.
 #[derive(Debug)]
 pub(crate) struct OffloadTun {
@@ -33,7 +36,11 @@ impl OffloadTun {
         let Some(length) = read_once(&self.fd, &mut frame.bytes)? else { return Ok(None) };
         let flags = frame.bytes.first().copied().unwrap_or_default();
         let checksum = if flags & NEEDS_CHECKSUM != 0 { Checksum::Partial } else { Checksum::Full };
-        Ok(Some(Received { len: length.saturating_sub(HEADROOM), checksum }))
+        let datagram = match frame.bytes.get(..HEADROOM) {
+            Some(&[_, DATAGRAMS, _, _, low, high, ..]) => u16::from_ne_bytes([low, high]),
+            _ => 0,
+        };
+        Ok(Some(Received { len: length.saturating_sub(HEADROOM), checksum, datagram }))
     }
 
     pub(super) fn send(&self, frame: &Frame, len: usize) -> io::Result<bool> {

@@ -24,7 +24,7 @@ impl PlainTun {
 
     pub(super) fn receive(&self, frame: &mut Frame) -> io::Result<Option<Received>> {
         let length = read_once(&self.fd, frame.packet_mut())?;
-        Ok(length.map(|len| Received { len, checksum: Checksum::Full }))
+        Ok(length.map(|len| Received { len, checksum: Checksum::Full, datagram: 0 }))
     }
 
     pub(super) fn send(&self, frame: &Frame, len: usize) -> io::Result<bool> {

@@ -19,8 +19,10 @@ pub struct Limits {
     pub max_pending: usize,
     /// Most flows to the outside that wait for the relay; further ones are dropped, and tried again by their clients.
     pub max_dials: usize,
-    /// Most packets held for each of them; further ones are dropped.
+    /// Most packets held for each of them; further ones are dropped. Datagrams sent in one go count one by one.
     pub max_held_per_dial: usize,
+    /// Most bytes in all packets that are held for them; beyond it no further flow may wait, and no further packet.
+    pub max_dial_bytes: usize,
     /// ICMP errors per second over all clients, as Linux' `icmp_msgs_per_sec`. Refusals of TCP are not limited (D-038).
     pub icmp_per_second: u32,
     /// ICMP errors that may be sent at once.
@@ -41,7 +43,8 @@ impl Default for Limits {
             max_affinities: 65_536,
             max_pending: 4096,
             max_dials: 4096,
-            max_held_per_dial: 8,
+            max_held_per_dial: 64,
+            max_dial_bytes: 16 << 20,
             icmp_per_second: 1000,
             icmp_burst: 200,
             timeouts: Timeouts::default(),

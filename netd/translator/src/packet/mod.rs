@@ -5,6 +5,7 @@
 
 mod build;
 mod checksum;
+mod cut;
 mod layout;
 mod raw;
 mod sctp;
@@ -12,6 +13,7 @@ mod view;
 
 pub(crate) use build::{ErrorKind, abort_for, icmp_error, reset, reset_for};
 pub use checksum::{Checksum, Delta, checksum, fold, pseudo_header, sum};
+pub(crate) use cut::{on_the_wire, whole};
 pub(crate) use sctp::Chunks;
 pub(crate) use view::{ACK, FIN, RST, SYN};
 pub use view::{Packet, Transport};
@@ -22,6 +24,7 @@ pub struct PacketBuf<'a> {
     storage: &'a mut [u8],
     len: usize,
     checksum: Checksum,
+    datagram: Option<u16>,
 }
 
 impl<'a> PacketBuf<'a> {
@@ -29,7 +32,18 @@ impl<'a> PacketBuf<'a> {
     /// 576 bytes in IPv4 and 1280 in IPv6. A `len` beyond the storage means all of it.
     pub fn new(storage: &'a mut [u8], len: usize, checksum: Checksum) -> Self {
         let len = len.min(storage.len());
-        Self { storage, len, checksum }
+        Self { storage, len, checksum, datagram: None }
+    }
+
+    /// Says that this is several datagrams of UDP in one, still to be cut into pieces of so many bytes of payload
+    /// (`VIRTIO_NET_HDR_GSO_UDP_L4`).
+    #[must_use]
+    pub fn in_datagrams(self, size: u16) -> Self {
+        Self { datagram: Some(size).filter(|&size| size > 0), ..self }
+    }
+
+    pub(crate) fn datagram(&self) -> Option<u16> {
+        self.datagram
     }
 
     /// The packet as it is now.

@@ -16,7 +16,7 @@ pub(crate) const ACK: u8 = 0x10;
 
 /// Shortest headers, in bytes.
 const TCP_HEADER: usize = 20;
-const UDP_HEADER: usize = 8;
+pub(super) const UDP_HEADER: usize = 8;
 const ICMP_HEADER: usize = 8;
 
 /// Protocol numbers (RFC 5237 registry).
@@ -67,6 +67,7 @@ pub struct Packet<'a> {
     protocol: u8,
     fragment: Fragment,
     transport: Transport,
+    datagram: Option<u16>,
 }
 
 impl<'a> Packet<'a> {
@@ -92,12 +93,23 @@ impl<'a> Packet<'a> {
             protocol: layout.protocol,
             fragment: layout.fragment,
             transport,
+            datagram: None,
         })
     }
 
     /// What follows the IP header and its extensions.
     pub fn transport(&self) -> Transport {
         self.transport
+    }
+
+    /// Several datagrams in one, still to be cut; see [`super::PacketBuf::in_datagrams`].
+    pub(crate) fn in_datagrams(self, size: Option<u16>) -> Self {
+        Self { datagram: size, ..self }
+    }
+
+    /// How much payload each of the datagrams has that are still to be cut.
+    pub(crate) fn datagram_size(&self) -> Option<usize> {
+        self.datagram.map(usize::from)
     }
 
     /// How much of the transport checksum is there.

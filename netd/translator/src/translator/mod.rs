@@ -90,7 +90,7 @@ impl Translator {
             affinities: Affinities::new(limits.max_affinities),
             icmp_limit: IcmpLimit::new(limits.icmp_per_second, limits.icmp_burst),
             random,
-            dials: Dials::new(limits.max_dials, limits.max_held_per_dial),
+            dials: Dials::new(limits.max_dials, limits.max_held_per_dial, limits.max_dial_bytes),
             pending: VecDeque::new(),
             max_pending: limits.max_pending,
             counters: Counters::default(),
@@ -167,9 +167,9 @@ impl Translator {
     }
 
     fn decide(&mut self, from: PortId, buf: &mut PacketBuf<'_>, now: Instant) -> Verdict {
-        let checksum = buf.checksum();
+        let (checksum, datagram) = (buf.checksum(), buf.datagram());
         let mut packet = match Packet::parse(buf.bytes_mut(), checksum) {
-            Ok(packet) => packet,
+            Ok(packet) => packet.in_datagrams(datagram),
             Err(reason) => return Verdict::Drop(reason),
         };
         let outcome = if packet.more_fragments() && packet.fragment_offset() == 0 {

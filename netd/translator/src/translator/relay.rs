@@ -11,11 +11,7 @@ use super::{
     Both, DropReason, ErrorKind, Flow, FlowState, Outcome, Packet, PortId, Protocol, Translator, Transport, Tuple,
     first_state, is_mid_stream, sighting,
 };
-use crate::packet::{Checksum, checksum};
-
-/// Offsets of the checksum within the transport headers (RFC 9293 3.1, RFC 768).
-const TCP_CHECKSUM: usize = 16;
-const UDP_CHECKSUM: usize = 6;
+use crate::packet::{Checksum, on_the_wire};
 
 /// A flow that waits for the relay to open its other half. Each must be answered once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,13 +49,16 @@ pub(super) struct Dials {
     waiting: HashMap<Tuple, Vec<Vec<u8>>>,
     /// Those that nobody has asked for yet.
     fresh: VecDeque<Dial>,
+    /// In all the packets that wait.
+    bytes: usize,
     limit: usize,
     held_limit: usize,
+    bytes_limit: usize,
 }
 
 impl Dials {
-    pub(super) fn new(limit: usize, held_limit: usize) -> Self {
-        Self { waiting: HashMap::new(), fresh: VecDeque::new(), limit, held_limit }
+    pub(super) fn new(limit: usize, held_limit: usize, bytes_limit: usize) -> Self {
+        Self { waiting: HashMap::new(), fresh: VecDeque::new(), bytes: 0, limit, held_limit, bytes_limit }
     }
 
     /// How many flows wait.
@@ -69,7 +68,28 @@ impl Dials {
 
     /// Whether no further flow may wait.
     pub(super) fn is_full(&self) -> bool {
-        self.waiting.len() >= self.limit
+        self.waiting.len() >= self.limit || self.bytes >= self.bytes_limit
+    }
+
+    /// Has a packet of a flow wait, as the datagrams it is made of; those that there is no room for are lost. False if all are.
+    fn hold(&mut self, flow: Tuple, packet: &Packet<'_>) -> bool {
+        let Self { waiting, bytes, held_limit, bytes_limit, .. } = self;
+        let held = waiting.entry(flow).or_default();
+        let before = held.len();
+        for piece in on_the_wire(packet) {
+            if held.len() < *held_limit && *bytes < *bytes_limit {
+                *bytes += piece.len();
+                held.push(piece);
+            }
+        }
+        held.len() > before
+    }
+
+    /// What a flow has sent, which waits no longer.
+    fn release(&mut self, flow: &Tuple) -> Vec<Vec<u8>> {
+        let held = self.waiting.remove(flow).unwrap_or_default();
+        self.bytes = self.bytes.saturating_sub(held.iter().map(Vec::len).sum());
+        held
     }
 }
 
@@ -81,7 +101,7 @@ impl Translator {
 
     /// Takes the answer to a dial: lets the flow begin, or refuses it.
     pub fn answer(&mut self, dial: &Dial, answer: DialAnswer, now: Instant) {
-        let held = self.dials.waiting.remove(&dial.flow).unwrap_or_default();
+        let held = self.dials.release(&dial.flow);
         // The flow may have been evicted or severed meanwhile.
         let Some((slot, _)) = self.flows.find(&dial.flow, now) else { return };
         let Some(flow) = self.flows.get(slot).filter(|flow| flow.state == FlowState::Dialing) else { return };
@@ -159,43 +179,18 @@ impl Translator {
     /// Asks the relay to open the other half of a flow that is in the table, and has its packet wait, for which the caller has
     /// found that there is room.
     pub(super) fn dial(&mut self, flow: Tuple, destination: SocketAddr, packet: &Packet<'_>) -> Outcome {
-        self.dials.waiting.insert(flow, vec![whole(packet)]);
+        self.dials.hold(flow, packet);
         self.dials.fresh.push_back(Dial { flow, destination });
         Outcome::Held
     }
 
     /// A further packet of a flow that waits.
     pub(super) fn wait_too(&mut self, flow: &Tuple, packet: &Packet<'_>) -> Outcome {
-        let limit = self.dials.held_limit;
-        match self.dials.waiting.get_mut(flow) {
-            // Before a connection is open there is only its SYN, again and again.
-            Some(held) if packet.transport() == Transport::Udp && held.len() < limit => {
-                held.push(whole(packet));
-                Outcome::Held
-            }
-            _ => Outcome::Drop(DropReason::RelayLimit),
+        // Before a connection is open there is only its SYN, again and again.
+        let may_wait = packet.transport() == Transport::Udp && self.dials.waiting.contains_key(flow);
+        if may_wait && self.dials.hold(*flow, packet) {
+            return Outcome::Held;
         }
+        Outcome::Drop(DropReason::RelayLimit)
     }
-}
-
-/// A copy of a packet with a complete checksum.
-pub(super) fn whole(packet: &Packet<'_>) -> Vec<u8> {
-    let mut bytes = packet.bytes().to_vec();
-    if packet.checksum() == Checksum::Full {
-        return bytes;
-    }
-    let field = match packet.transport() {
-        Transport::Tcp => TCP_CHECKSUM,
-        _ => UDP_CHECKSUM,
-    };
-    let body = bytes.get_mut(packet.header_len()..).unwrap_or_default();
-    // The field holds the pseudo-header's share of the sum (see `Checksum::Partial`).
-    let total = match (checksum(body), packet.transport()) {
-        (0, Transport::Udp) => 0xffff,
-        (total, _) => total,
-    };
-    if let Some(place) = body.get_mut(field..field + 2) {
-        place.copy_from_slice(&total.to_be_bytes());
-    }
-    bytes
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{DialAnswer, Direction, PacketBuf, PortId, Protocol, Slot, Translator, Tuple, Verdict};
-use super::relay::whole;
-use crate::packet::{Checksum, Packet};
+use crate::packet::{Checksum, Packet, whole};
 use crate::table::Target;
 use crate::trace::{
     Answer, CANDIDATES, Choice, FlowNote, Frames, PacketHead, Scope, Trace, TraceEnd, TraceLevel, Traced,

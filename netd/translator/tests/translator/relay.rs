@@ -185,6 +185,44 @@ fn a_checksum_that_the_device_would_have_completed_is_complete_when_a_packet_wai
 }
 
 #[test]
+fn datagrams_that_were_sent_in_one_go_leave_one_by_one_when_they_had_to_wait() {
+    let mut lab = lab(&[]);
+    let client = on(A1, 40000);
+    let sent: Vec<u8> = (0..2500u32).map(|n| n.to_le_bytes()[0]).collect();
+    let mut bytes = udp(client, at(OUTSIDE), &sent).bytes();
+    // As a device leaves it: the sum of the pseudo-header only.
+    let length = u16::try_from(bytes.len() - HEADER).unwrap();
+    let pseudo = minisvc_translator::packet::pseudo_header(real(A1), real(*at(OUTSIDE).ip()), 17, length);
+    let sum = minisvc_translator::packet::fold(pseudo).to_be_bytes();
+    bytes[HEADER + 6..HEADER + 8].copy_from_slice(&sum);
+    let send = |lab: &mut Lab| {
+        let mut storage = bytes.clone();
+        let mut buf = PacketBuf::new(&mut storage, bytes.len(), Checksum::Partial).in_datagrams(1000);
+        lab.translator.handle(lab.port_of(A1), &mut buf, lab.now)
+    };
+    assert_eq!((send(&mut lab), send(&mut lab)), (Verdict::Held, Verdict::Held));
+    let dial = dialled(&mut lab);
+    let out = answer(&mut lab, &dial, DialAnswer::Open);
+    let arrived: Vec<Vec<u8>> = out.iter().map(|out| seen(&out.bytes).payload).collect();
+    assert_eq!(arrived.iter().map(Vec::len).collect::<Vec<_>>(), [1000, 1000, 500, 1000, 1000, 500]);
+    assert_eq!(arrived.concat(), [&sent[..], &sent].concat());
+}
+
+#[test]
+fn what_waits_is_limited_in_bytes_and_makes_room_when_it_goes() {
+    let mut lab = Lab::with_limits(&[], Limits { max_dial_bytes: 3000, max_held_per_dial: 4, ..Limits::default() });
+    lab.relay = true;
+    lab.install();
+    let question = |port| udp(on(A1, port), at(OUTSIDE), &[7; 1000]);
+    let verdicts: Vec<_> = [1, 1, 1, 1, 2].map(|port| lab.send(&question(port)).verdict).to_vec();
+    let full = Verdict::Drop(DropReason::RelayLimit);
+    assert_eq!(verdicts, [Verdict::Held, Verdict::Held, Verdict::Held, full, full]);
+    let dial = dialled(&mut lab);
+    assert_eq!(answer(&mut lab, &dial, DialAnswer::Open).len(), 3);
+    assert_eq!(lab.send(&question(2)).verdict, Verdict::Held);
+}
+
+#[test]
 fn the_middle_of_a_connection_that_nobody_knows_is_reset() {
     let mut lab = lab(&[]);
     lab.send(&tcp(on(A1, 40000), at(OUTSIDE), ACK)).reset();
