@@ -27,6 +27,18 @@ async fn sh(host: &Namespace, script: &str) -> (ExitStatus, String) {
     (status, text.await.expect("no panic").expect("read"))
 }
 
+/// The machine's resolver asks the lab about the lab's ranges, so the lab must not ask back: an unknown reverse name has no
+/// other owner.
+async fn the_lab_answers_for_its_ranges(host: &Namespace) {
+    for (name, expected) in [
+        ("10.0.96.10.in-addr.arpa.", "PTR kube-dns.kube-system.svc.cluster.local."),
+        ("9.9.96.10.in-addr.arpa.", "NXDomain"),
+    ] {
+        let (_, text) = sh(host, &format!("{} __dig udp 10.96.0.10 PTR {name}", common::MINISVC)).await;
+        assert!(text.contains(expected), "{name}: {text}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_host_reaches_services_and_the_interface_vanishes_with_the_lab() {
     if !nix::unistd::geteuid().is_root() {
@@ -43,9 +55,17 @@ async fn the_host_reaches_services_and_the_interface_vanishes_with_the_lab() {
         LaunchOptions { program: common::MINISVC.into(), args: vec!["__sandbox".into()], lab: "stand-in".into() };
     let sandbox = Sandbox::launch(options).await.expect("a sandbox");
     let host = sandbox.make_namespace(NamespaceSpec::new("host", "host")).await.expect("a namespace");
+    // Stands for the client of systemd-resolved: it writes down what it was asked, and can be told to fail.
+    let resolvectl = "#!/bin/sh\necho \"$*\" >> \"$(dirname \"$0\")/asked\"\n[ ! -e \"$(dirname \"$0\")/broken\" ] || { echo no bus >&2; exit 1; }\n";
+    let bin = folder.path().join("bin");
+    std::fs::create_dir(&bin).expect("made");
+    std::fs::write(bin.join("resolvectl"), resolvectl).expect("written");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(bin.join("resolvectl"), executable).expect("executable");
     let minisvc = format!(
-        "export MINISVC_STATE_DIR={} MINISVC_DNS_UPSTREAM=none; minisvc() {{ {} \"$@\"; }}; cd {}; ",
+        "export MINISVC_STATE_DIR={} MINISVC_DNS_UPSTREAM=none PATH={}:$PATH; minisvc() {{ {} \"$@\"; }}; cd {}; ",
         folder.path().display(),
+        bin.display(),
         common::MINISVC,
         env!("CARGO_MANIFEST_DIR")
     );
@@ -54,6 +74,19 @@ async fn the_host_reaches_services_and_the_interface_vanishes_with_the_lab() {
     assert_eq!(status, ExitStatus::Code(0), "{text}");
     let (_, interfaces) = sh(&host, "ls /sys/class/net; cat /proc/net/dev").await;
     assert!(interfaces.contains("minisvc0"), "{interfaces}");
+    let said = std::fs::read_to_string(folder.path().join("default/up.log")).expect("written");
+    assert!(said.contains("by its systemd-resolved"), "{said}");
+    let asked = std::fs::read_to_string(bin.join("asked")).expect("it was asked");
+    assert_eq!(
+        asked.lines().collect::<Vec<_>>(),
+        [
+            "default-route minisvc0 no",
+            "domain minisvc0 ~cluster.local ~96.10.in-addr.arpa ~244.10.in-addr.arpa",
+            "dns minisvc0 10.96.0.10",
+        ],
+        "of the lab's own names only, and last whom to ask"
+    );
+    the_lab_answers_for_its_ranges(&host).await;
 
     // A connection of the host itself, not of the workstation: what the pod sees is the host's address in the lab.
     let (_, json) = sh(&host, &format!("{minisvc} minisvc get svc hello -o json")).await;
@@ -76,5 +109,11 @@ async fn the_host_reaches_services_and_the_interface_vanishes_with_the_lab() {
     assert_eq!(status, ExitStatus::Code(0), "{text}");
     let (_, left) = sh(&host, "cat /proc/net/dev /proc/net/route").await;
     assert!(!left.contains("minisvc0"), "{left}");
+
+    std::fs::write(bin.join("broken"), "").expect("written");
+    let again = format!("{minisvc} minisvc up --network host --api-port 0 --detach; minisvc down");
+    let (status, text) = sh(&host, &again).await;
+    assert_eq!(status, ExitStatus::Code(0), "{text}");
+    assert!(text.contains("no bus") && text.contains("server=/cluster.local/10.96.0.10"), "{text}");
     sandbox.shutdown().await;
 }

@@ -154,7 +154,7 @@ impl Lab {
         if config.network == NetworkMode::Host {
             match resolved::announce(config, HOST_INTERFACE).await {
                 Ok(()) => narrator.step("they resolve on this machine too, by its systemd-resolved"),
-                Err(error) => narrator.step(&format!("{error}: {}", resolved::by_hand(config))),
+                Err(error) => narrator.note(&format!("{error}: {}", resolved::by_hand(config))),
             }
         }
 

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 /// Width of a line of prose.
 const WIDTH: usize = 96;
 
+/// What a note begins with.
+pub(crate) const NOTE: &str = "Note: ";
+
 /// Tells a story with times.
 #[derive(Debug, Clone)]
 pub(crate) struct Narrator {
@@ -29,6 +32,11 @@ impl Narrator {
     pub(crate) fn step(&self, sentence: &str) {
         let time = format!("{:7.3}s", self.elapsed().as_secs_f64());
         self.line(&format!("{}  {sentence}", self.paint("2", &time)));
+    }
+
+    /// Something that the reader may want to do about it. `--detach` shows it too.
+    pub(crate) fn note(&self, sentence: &str) {
+        self.line(&format!("{NOTE}{sentence}"));
     }
 
     /// A heading before several steps.

@@ -323,7 +323,10 @@ async fn hints_by_the_zones_processors_come_and_go_with_an_event() {
     let hints = |slices: &[EndpointSlice]| {
         let of = |endpoint: &Endpoint| {
             let zones = endpoint.hints.as_ref().and_then(|hints| hints.for_zones.as_ref());
-            zones.map_or("-".to_owned(), |zones| format!("{} for {}", endpoint.zone.clone().unwrap(), zones[0].name))
+            zones.map_or_else(
+                || "-".to_owned(),
+                |zones| format!("{} for {}", endpoint.zone.clone().unwrap(), zones[0].name),
+            )
         };
         let mut all: Vec<String> = endpoints_of(slices, "web").into_iter().map(of).collect();
         all.sort();
