@@ -93,6 +93,47 @@ fn external_policy_local_keeps_outside_clients_on_the_entered_node() {
     lab.send(&tcp(on(NODE_1, 40000), at(NODE_PORT), SYN)).at(&lab, A2);
 }
 
+// D-050, D-048
+#[test]
+fn a_pod_at_another_node_s_port_is_known_to_be_one() {
+    let service = web(&[ready(B1)])
+        .at(FrontendKind::NodePort, "10.95.0.12:30080")
+        .policies(policies(TrafficPolicy::Cluster, TrafficPolicy::Local));
+    let mut lab = Lab::new(&[service]);
+    let syn = lab.connect(on(A1, 40000), at("10.95.0.12:30080"));
+    assert_eq!((*syn.src.ip(), syn.dst), (A1, on(B1, 8080)), "by its range: all endpoints, and its own address");
+    let out = lab.send(&tcp(on(WORKSTATION, 40000), at("10.95.0.12:30080"), SYN));
+    assert_eq!(out.verdict, Verdict::Drop(DropReason::NoLocalEndpoint));
+}
+
+// S-165
+#[test]
+fn each_traffic_policy_governs_its_own_addresses_only() {
+    let service = |internal, external| {
+        let mut service = web(&[ready(A2)]).policies(policies(internal, external));
+        let others = [
+            (FrontendKind::NodePort, NODE_PORT),
+            (FrontendKind::LoadBalancer, LB),
+            (FrontendKind::ExternalIp, EXTERNAL),
+        ];
+        service.frontends.extend(others.map(|(kind, addr)| (kind, at(addr))));
+        service
+    };
+    let away = Verdict::Drop(DropReason::NoLocalEndpoint);
+    let mut lab = Lab::new(&[service(TrafficPolicy::Local, TrafficPolicy::Cluster)]);
+    assert_eq!(lab.send(&tcp(on(A1, 1), at(VIP), SYN)).verdict, away);
+    for to in [NODE_PORT, LB, EXTERNAL] {
+        lab.send(&tcp(on(WORKSTATION, 1), at(to), SYN)).at(&lab, A2);
+    }
+    let mut lab = Lab::new(&[service(TrafficPolicy::Cluster, TrafficPolicy::Local)]);
+    lab.send(&tcp(on(A1, 1), at(VIP), SYN)).at(&lab, A2);
+    assert_eq!(lab.send(&tcp(on(WORKSTATION, 1), at(NODE_PORT), SYN)).verdict, away);
+    // The load balancer goes where the endpoint is.
+    for to in [LB, EXTERNAL] {
+        assert_eq!(*lab.send(&tcp(on(WORKSTATION, 1), at(to), SYN)).at(&lab, A2).src.ip(), WORKSTATION);
+    }
+}
+
 // D-048, D-051
 #[test]
 fn internal_policy_local_does_not_restrict_the_way_through_a_load_balancer_address() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use minisvc_translator::{FrontendKind, Limits, Policies};
+use minisvc_translator::{FrontendKind, Limits, Policies, PortId};
 
 use crate::lab::{A1, A2, B1, B2, Lab, SYN, Svc, VIP, WORKSTATION, at, dns, on, ready, seen, tcp, udp, unready, web};
 
@@ -167,6 +167,35 @@ fn all_addresses_of_a_service_port_share_affinity_and_other_clients_and_ports_do
     }
     assert!(others < 30, "10 of 40 by chance, {others} agreed");
     assert_eq!(lab.counters().affinities, 80);
+}
+
+// D-074
+#[test]
+fn whoever_has_one_address_has_one_affinity() {
+    let mut lab = Lab::new(&[sticky(web(&[ready(A1), ready(B1), ready(A2), ready(B2)]), HOUR)]);
+    lab.outside = Some(PortId(99));
+    lab.install();
+    let behind_nat = Ipv4Addr::new(198, 51, 100, 7);
+    let reached = |lab: &mut Lab, port| {
+        let out = lab.send_bytes(PortId(99), &tcp(on(behind_nat, port), at(VIP), SYN).bytes());
+        *seen(&out.bytes).dst.ip()
+    };
+    let first = reached(&mut lab, 1);
+    assert!((2..=30).all(|port| reached(&mut lab, port) == first));
+    assert_eq!(lab.counters().affinities, 1);
+}
+
+// D-078
+#[test]
+fn a_client_is_remembered_at_one_endpoint_only() {
+    let mut lab = Lab::new(&[sticky(web(&[ready(A1)]), HOUR)]);
+    assert_eq!(next(&mut lab, WORKSTATION, 1), A1);
+    lab.serve(&[sticky(web(&[unready(A1), ready(A2)]), HOUR)]);
+    assert_eq!(next(&mut lab, WORKSTATION, 2), A2);
+    lab.serve(&[sticky(web(&[ready(A1), ready(A2)]), HOUR)]);
+    assert!((3..=30).all(|port| next(&mut lab, WORKSTATION, port) == A2), "the record of A1 is no more");
+    let records: Vec<_> = lab.translator.affinities(lab.now).map(|record| record.endpoint.ip()).collect();
+    assert_eq!(records, [crate::lab::real(A2)]);
 }
 
 #[test]

@@ -79,12 +79,17 @@ fn hints_narrow_the_choice_as_far_as_they_are_complete() {
     }
 }
 
-// D-019
+// D-019, S-166
 #[test]
 fn policy_local_does_not_look_at_hints() {
     let endpoints = [hinted(A1, &["node-2"], &["west"]), hinted(A2, &["node-1"], &["east"])];
     let policies = Policies { internal: TrafficPolicy::Local, ..Policies::default() };
     assert_eq!(reached(web(&endpoints).policies(policies), B1, VIP), BTreeSet::from([A1]));
+    let policies = Policies { external: TrafficPolicy::Local, ..Policies::default() };
+    let node_port = web(&endpoints).at(FrontendKind::NodePort, "10.95.0.11:30080").policies(policies.clone());
+    assert_eq!(reached(node_port, WORKSTATION, "10.95.0.11:30080"), BTreeSet::from([A1]));
+    // What is not under that policy goes by the hints.
+    assert_eq!(reached(web(&endpoints).policies(policies), B1, VIP), BTreeSet::from([A2]));
 }
 
 // D-026, D-018

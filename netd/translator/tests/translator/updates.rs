@@ -213,6 +213,44 @@ fn a_flow_from_before_the_service_does_not_keep_its_client_away() {
     lab.send(&question).at(&lab, A2);
 }
 
+// D-088
+#[test]
+fn the_new_rules_hold_before_flows_are_cleared_so_that_none_comes_back() {
+    let mut lab = Lab::new(&[dns(&[ready(A2)])]);
+    let question = |port| udp(on(A1, port), at(VIP), b"question");
+    for port in 1..=100 {
+        lab.send(&question(port)).at(&lab, A2);
+    }
+    lab.serve(&[dns(&[ready(B1)])]);
+    assert_eq!((lab.flows().len(), lab.counters().flows_cleared), (0, 100), "all at once");
+    for port in 1..=100 {
+        lab.send(&question(port)).at(&lab, B1);
+    }
+    // Nothing is left to be cleared with the next change.
+    lab.serve(&[dns(&[ready(B1), ready(B2)])]);
+    assert_eq!((lab.flows().len(), lab.counters().flows_cleared), (100, 100));
+}
+
+// D-117
+#[test]
+fn without_its_flows_the_translator_ends_connections_and_mixes_none_up() {
+    let services = [web(&[ready(A2), ready(B1)]), dns(&[ready(A2)])];
+    let mut lab = Lab::new(&services);
+    let client = on(A1, 40000);
+    let syn = lab.connect(client, at(VIP));
+    // Another translator, which has seen nothing.
+    let mut lab = Lab::new(&services);
+    let reset = lab.send(&tcp(client, at(VIP), ACK).data(b"more")).reset();
+    assert_eq!((reset.src, reset.dst), (at(VIP), client));
+    // The endpoint's packets reach whom they are for, as what they are: the client knows no such connection and resets it.
+    let stray = lab.send(&syn.answer(ACK, b"more")).at(&lab, A1);
+    assert_eq!((stray.src, stray.dst), (syn.dst, client));
+    let reset = lab.send(&stray.answer(RST, b"")).at(&lab, *syn.dst.ip());
+    assert_eq!((reset.src, reset.dst), (client, syn.dst));
+    lab.connect(client, at(VIP));
+    lab.send(&udp(client, at(VIP), b"question")).at(&lab, A2);
+}
+
 // D-087
 #[test]
 fn tcp_flows_are_never_cleared() {

@@ -124,6 +124,30 @@ fn a_first_packet_meets_the_fate_of_the_table() {
     }
 }
 
+#[test]
+fn when_all_endpoints_drain_those_that_still_serve_get_the_flows_under_every_policy() {
+    use TrafficPolicy::{Cluster, Local};
+    let node_port = |policy| {
+        move |service: Svc| {
+            let policies = Policies { external: policy, ..Policies::default() };
+            service.at(FrontendKind::NodePort, "10.95.0.11:30080").policies(policies)
+        }
+    };
+    let internal = |policy| move |service: Svc| service.policies(Policies { internal: policy, ..Policies::default() });
+    type Row<'a> = (&'a str, &'a str, &'a dyn Fn(Svc) -> Svc, Ipv4Addr, &'a str);
+    let rows: &[Row<'_>] = &[
+        ("D-094", "internal, Cluster", &internal(Cluster), A1, VIP),
+        ("D-094", "internal, Local", &internal(Local), A1, VIP),
+        ("D-094", "external, Cluster", &node_port(Cluster), WORKSTATION, "10.95.0.11:30080"),
+        ("D-094", "external, Local", &node_port(Local), WORKSTATION, "10.95.0.11:30080"),
+    ];
+    for &(statement, name, shape, client, to) in rows {
+        let services = |endpoints: &[Ep]| [shape(web(endpoints)), shape(dns(endpoints))];
+        assert_eq!(fate(services(&[draining(B1), failing(A1)]), client, to), Fate::Reaches(B1), "{statement}: {name}");
+        assert_eq!(fate(services(&[ready(A1), draining(B1)]), client, to), Fate::Reaches(A1), "{statement}: {name}");
+    }
+}
+
 const LB: &str = "10.95.1.7:80";
 
 /// At a load balancer address, for these clients.
