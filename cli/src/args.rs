@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Say why a Service, a pod, an address or a name does not answer, and what mends it
     Why(WhyArgs),
+    /// Learn Services: lessons with something to do, checked against what really is
+    Lab(CourseArgs),
     /// Show how a name is looked up: the search list, each query and each answer
     Dns(DnsArgs),
     /// Print the path of the lab's kubeconfig file
@@ -428,6 +430,68 @@ pub(crate) struct WhyArgs {
 
     /// svc/NAME[:PORT], pod/NAME[:PORT], ADDRESS[:PORT], a name or a URL; /udp at the end says which protocol
     pub(crate) target: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CourseArgs {
+    #[command(subcommand)]
+    pub(crate) command: CourseCommand,
+}
+
+/// What can be done with a lesson. A lesson is its number, its name, or a part of its name; without it the one that was
+/// started last.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum CourseCommand {
+    /// List the lessons and how far you are
+    List(LabArgs),
+    /// Start a lesson and print its page
+    Start {
+        #[command(flatten)]
+        lab: LabArgs,
+
+        /// Number, name, or a part of the name
+        lesson: String,
+    },
+    /// Print a lesson's page again
+    Read {
+        #[command(flatten)]
+        lab: LabArgs,
+
+        /// Number, name, or a part of the name [default: the lesson that was started last]
+        lesson: Option<String>,
+    },
+    /// Say what is done and what is still wrong
+    Check {
+        #[command(flatten)]
+        lab: LabArgs,
+
+        /// Number, name, or a part of the name [default: the lesson that was started last]
+        lesson: Option<String>,
+    },
+    /// Give the next hint
+    Hint {
+        #[command(flatten)]
+        lab: LabArgs,
+
+        /// Number, name, or a part of the name [default: the lesson that was started last]
+        lesson: Option<String>,
+    },
+    /// Do what the lesson asks for, and show how
+    Solve {
+        #[command(flatten)]
+        lab: LabArgs,
+
+        /// Number, name, or a part of the name [default: the lesson that was started last]
+        lesson: Option<String>,
+    },
+    /// Put a lesson back to its start
+    Reset {
+        #[command(flatten)]
+        lab: LabArgs,
+
+        /// Number, name, or a part of the name [default: the lesson that was started last]
+        lesson: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, Args)]

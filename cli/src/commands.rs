@@ -9,6 +9,7 @@ pub(crate) mod flows;
 pub(crate) mod images;
 pub(crate) mod inside;
 pub(crate) mod kubectl;
+pub(crate) mod lab;
 pub(crate) mod objects;
 pub(crate) mod project;
 pub(crate) mod proxy;

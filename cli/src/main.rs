@@ -12,6 +12,7 @@ mod args;
 mod commands;
 mod config;
 mod control;
+mod course;
 mod dashboard;
 mod discovery;
 mod error;
@@ -45,7 +46,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::{Cli, Command};
 use crate::commands::{
-    dashboard as dashboard_command, demo, describe, doctor, endpoints, flows, images, inside, kubectl, objects, proxy,
+    dashboard as dashboard_command, demo, describe, doctor, endpoints, flows, images, inside, kubectl, lab as lab_command, objects, proxy,
     run, status, table, top as top_command, up, why as why_command, words,
 };
 use crate::error::{CliError, Context as _};
@@ -112,6 +113,7 @@ async fn dispatch(command: &Command) -> Result<ExitCode, CliError> {
         Command::Shell(args) => inside::shell(args).await,
         Command::Exec(args) => inside::exec(args).await,
         Command::Run(args) => run::run(args).await,
+        Command::Lab(args) => lab_command::lab(args).await,
         Command::Why(args) => why_command::why(args).await,
         Command::Dns(args) => inside::dns(args).await,
         Command::Proxy(args) => proxy::proxy(args).await,
