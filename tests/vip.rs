@@ -2,12 +2,13 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use minisvc_apiserver::{ApiServer, Identity, Options};
-use minisvc_netd::{Config, Link, LinkRole, Netd, PortId};
+use minisvc_netd::{Config, Frontend, Link, LinkRole, Netd, PortId, Protocol};
 use minisvc_sandbox::{LaunchOptions, Namespace, NamespaceSpec, Sandbox, TunSpec};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::UdpGsoSegment;
@@ -330,6 +331,68 @@ async fn a_node_port_leads_to_the_endpoint_which_sees_the_node() {
         assert_eq!(from.ip(), NODE, "{device:?}");
         wire.end().await;
     }
+}
+
+/// Connects until that is refused.
+async fn refused(from: &Namespace, target: SocketAddr) {
+    let refused = async {
+        while !matches!(from.connect_tcp(target).await, Err(error) if error.kind() == ErrorKind::ConnectionRefused) {}
+    };
+    tokio::time::timeout(PATIENCE, refused).await.expect("refused in time");
+}
+
+/// Asks again and again until there is an answer; how long that took.
+async fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> (T, Duration) {
+    let begun = std::time::Instant::now();
+    let asked = async {
+        loop {
+            if let Some(answer) = ask() {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+    };
+    (tokio::time::timeout(PATIENCE, asked).await.expect(what), begun.elapsed())
+}
+
+// D-024, D-032, S-162
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_in_the_api_is_in_force_at_once() {
+    let wire = Wire::start(Device::Offload).await;
+    let vip = wire.service("web", &[BACKEND]).await;
+    let _listener = wire.backend.listen_tcp(SocketAddr::new(BACKEND, 8080)).await.expect("listening");
+    let target = SocketAddr::new(vip, 80);
+    drop(connect(&wire.client, target).await);
+    let frontend = Frontend { addr: vip, protocol: Protocol::Tcp, port: 80 };
+    let service = || wire.netd.table().frontend(&frontend).map(|target| Arc::clone(&target.service));
+    let slices = kube::Api::<k8s_openapi::api::discovery::v1::EndpointSlice>::default_namespaced(wire.api.clone());
+    let mut times = Vec::new();
+    for round in 0..20 {
+        let ready = round % 2 == 1;
+        let endpoints = json!([{"addresses": [BACKEND], "conditions": {"ready": ready, "serving": ready}}]);
+        let patch = kube::api::Patch::Merge(json!({"endpoints": endpoints}));
+        slices.patch("web", &Default::default(), &patch).await.expect("patched");
+        let shown = || service()?.endpoints().first().filter(|endpoint| endpoint.ready == ready).map(|_| ());
+        times.push(until("the endpoint", shown).await.1);
+        if ready {
+            connect(&wire.client, target).await;
+        } else {
+            refused(&wire.client, target).await;
+        }
+    }
+    times.sort_unstable();
+    assert!(times[times.len() / 2] < Duration::from_millis(100), "{times:?}");
+
+    // Session affinity comes and goes, and nothing else does.
+    let services = kube::Api::<Service>::default_namespaced(wire.api.clone());
+    for (affinity, timeout) in [("ClientIP", Some(Duration::from_secs(10_800))), ("None", None)] {
+        let patch = kube::api::Patch::Merge(json!({"spec": {"sessionAffinity": affinity}}));
+        let patched = services.patch("web", &Default::default(), &patch).await.expect("patched");
+        assert_eq!(patched.spec.and_then(|spec| spec.cluster_ip), Some(vip.to_string()));
+        until("the affinity", || service().filter(|port| port.policies().affinity == timeout)).await;
+        connect(&wire.client, target).await;
+    }
+    wire.end().await;
 }
 
 // D-002, D-032, D-053, D-107, D-109
