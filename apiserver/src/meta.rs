@@ -8,7 +8,6 @@ use serde_json::{Map, Value, json};
 use crate::error::FieldError;
 
 const MAX_LABEL: usize = 63;
-const MAX_SUBDOMAIN: usize = 253;
 
 /// Letters of generated names: no vowels, so no words; none that are mistaken for others (A-049).
 const SUFFIX_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -71,10 +70,14 @@ pub(crate) fn is_terminating(object: &Value) -> bool {
 }
 
 /// `generateName` plus five letters; `random(n)` yields a number below `n`.
-pub(crate) fn generated_name(base: &str, mut random: impl FnMut(usize) -> usize) -> String {
+pub(crate) fn generated_name(base: &str, random: impl FnMut(usize) -> usize) -> String {
     let cut = base.char_indices().nth(MAX_GENERATE_BASE).map_or(base.len(), |(index, _)| index);
-    let suffix = (0..SUFFIX_LENGTH).map(|_| char::from(SUFFIX_LETTERS[random(SUFFIX_LETTERS.len())]));
-    base[..cut].chars().chain(suffix).collect()
+    format!("{}{}", &base[..cut], suffix(random))
+}
+
+/// Five letters that tell names of one base apart.
+pub(crate) fn suffix(mut random: impl FnMut(usize) -> usize) -> String {
+    (0..SUFFIX_LENGTH).map(|_| char::from(SUFFIX_LETTERS[random(SUFFIX_LETTERS.len())])).collect()
 }
 
 /// Objections to how an update changes what identifies it (A-055). `new` has already inherited what it left out.
@@ -87,60 +90,6 @@ pub(crate) fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
         }
     }
     errors
-}
-
-fn subdomain_problem(name: &str) -> Option<&'static str> {
-    let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let label = |text: &str| {
-        text.starts_with(alphanumeric)
-            && text.ends_with(alphanumeric)
-            && text.chars().all(|c| alphanumeric(c) || c == '-')
-    };
-    (name.len() > MAX_SUBDOMAIN || !name.split('.').all(label)).then_some("prefix part must be a DNS subdomain")
-}
-
-/// What is wrong with a label key (`[PREFIX/]NAME`), if anything.
-pub(crate) fn qualified_name_problem(key: &str) -> Option<&'static str> {
-    let name = match key.split_once('/') {
-        Some((prefix, name)) => {
-            if prefix.is_empty() {
-                return Some("prefix part must be non-empty");
-            }
-            if let Some(problem) = subdomain_problem(prefix) {
-                return Some(problem);
-            }
-            name
-        }
-        None => key,
-    };
-    if name.is_empty() {
-        return Some("name part must be non-empty");
-    }
-    if name.len() > MAX_LABEL {
-        return Some("name part must be no more than 63 characters");
-    }
-    (!is_qualified(name)).then_some(
-        "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric \
-         character",
-    )
-}
-
-/// What is wrong with a label value, if anything; the empty one is legal.
-pub(crate) fn label_value_problem(value: &str) -> Option<&'static str> {
-    if value.len() > MAX_LABEL {
-        return Some("must be no more than 63 characters");
-    }
-    (!value.is_empty() && !is_qualified(value)).then_some(
-        "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end \
-         with an alphanumeric character",
-    )
-}
-
-fn is_qualified(text: &str) -> bool {
-    let alphanumeric = |c: char| c.is_ascii_alphanumeric();
-    text.starts_with(alphanumeric)
-        && text.ends_with(alphanumeric)
-        && text.chars().all(|c| alphanumeric(c) || matches!(c, '-' | '_' | '.'))
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! Label and field selectors: read from their text form, matched against a record.
 
 use crate::error::ApiError;
-use crate::meta;
+use crate::resources::meta;
+
+/// Terms and values in one selector, more than anybody writes by hand.
+const MOST_TERMS: usize = 1000;
 
 /// A conjunction of requirements on labels; empty matches everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,6 +28,16 @@ enum Operator {
     Less(i64),
 }
 
+impl Requirement {
+    /// What the label is compared with as text.
+    fn values(&self) -> &[String] {
+        match &self.operator {
+            Operator::In(values) | Operator::NotIn(values) => values,
+            Operator::Exists | Operator::Absent | Operator::Greater(_) | Operator::Less(_) => &[],
+        }
+    }
+}
+
 impl LabelSelector {
     /// Reads the query form, such as `app=web,tier in (a, b),!old`.
     pub(crate) fn parse(text: &str) -> Result<Self, ApiError> {
@@ -32,10 +45,13 @@ impl LabelSelector {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
+        let mut size = 0;
         for term in split_terms(text) {
             let term = term.trim();
             let requirement = parse_requirement(term).ok_or_else(|| unreadable(text, term))?;
             check_requirement(&requirement).map_err(|why| ApiError::BadRequest(format!("{}: {why}", prefix(text))))?;
+            size += 1 + requirement.values().len();
+            check_size(size)?;
             requirements.push(requirement);
         }
         Ok(Self { requirements })
@@ -132,15 +148,18 @@ fn parse_requirement(term: &str) -> Option<Requirement> {
 }
 
 fn check_requirement(requirement: &Requirement) -> Result<(), String> {
-    if let Some(problem) = meta::qualified_name_problem(&requirement.key) {
-        return Err(format!("key {:?}: {problem}", requirement.key));
+    meta::qualified_name(&requirement.key).map_err(|why| format!("key {:?}: {why}", requirement.key))?;
+    for value in requirement.values() {
+        meta::label_value(value).map_err(|why| format!("value {value:?}: {why}"))?;
     }
-    if let Operator::In(values) | Operator::NotIn(values) = &requirement.operator {
-        for value in values {
-            if let Some(problem) = meta::label_value_problem(value) {
-                return Err(format!("value {value:?}: {problem}"));
-            }
-        }
+    Ok(())
+}
+
+/// Every term and value costs a comparison for each object, so there must not be any number of them.
+fn check_size(count: usize) -> Result<(), ApiError> {
+    if count > MOST_TERMS {
+        let text = format!("the selector has more than {MOST_TERMS} terms and values: ask for less at once");
+        return Err(ApiError::BadRequest(text));
     }
     Ok(())
 }
@@ -171,6 +190,7 @@ impl FieldSelector {
                 return Err(ApiError::BadRequest(format!("field label not supported: {}", term.field)));
             }
             terms.push(term);
+            check_size(terms.len())?;
         }
         Ok(Self { terms })
     }
@@ -361,6 +381,23 @@ mod tests {
             let error = LabelSelector::parse(selector).unwrap_err();
             assert_eq!(error.code().as_u16(), 400, "{selector}");
         }
+    }
+
+    //
+    #[test]
+    fn selectors_have_a_limit() {
+        let values = |count: usize| format!("a in ({})", vec!["b"; count].join(","));
+        let negated = |count: usize| vec!["!a"; count].join(",");
+        for (selector, fits) in
+            [(values(999), true), (values(1000), false), (negated(1000), true), (negated(1001), false)]
+        {
+            assert_eq!(LabelSelector::parse(&selector).is_ok(), fits, "{}", selector.len());
+        }
+        let fields = |count: usize| FieldSelector::parse(&vec!["metadata.name!=a"; count].join(","), &[]);
+        assert!(fields(1000).is_ok());
+        let refused = fields(1001).unwrap_err();
+        assert_eq!(refused.code().as_u16(), 400);
+        assert!(refused.to_string().contains("more than 1000 terms"), "{refused}");
     }
 
     fn field_match(selector: &str) -> bool {

@@ -238,6 +238,15 @@ mod tests {
         assert!(decode_yaml(deep.as_bytes()).is_err());
     }
 
+    #[test]
+    fn aliases_cannot_make_a_small_document_large() {
+        let text = format!("a: &a \"{}\"\nb: [{}]\n", "x".repeat(1 << 20), vec!["*a"; 10_000].join(","));
+        assert!(decode_yaml(text.as_bytes()).is_err());
+        let laughs: Vec<String> = (1..30).map(|n| format!("a{n}: &a{n} [*a{0},*a{0},*a{0}]", n - 1)).collect();
+        let text = format!("a0: &a0 [x]\n{}\n", laughs.join("\n"));
+        assert!(decode_yaml(text.as_bytes()).is_err());
+    }
+
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {

@@ -7,8 +7,14 @@ use serde_json::Value;
 /// More operations than this in one patch are refused, as upstream does.
 const MOST_OPERATIONS: usize = 10_000;
 
-/// Values that `copy` may add in all, counted in values: repeated copies of a whole double it each time.
-const MOST_COPIED_VALUES: usize = 100_000;
+/// What `copy` may add in all, in bytes: repeated copies of a whole double it each time.
+const MOST_COPIED: usize = 16 << 20;
+
+/// Elements of lists that may be moved to make or close a gap, all operations together.
+const MOST_MOVED: usize = 20_000_000;
+
+/// What a value takes beside its text, about.
+const VALUE_BYTES: usize = 64;
 
 /// Applies a JSON patch: all its operations or none.
 ///
@@ -23,7 +29,7 @@ const MOST_COPIED_VALUES: usize = 100_000;
 ///
 /// # Errors
 /// `Malformed` if it is not a list of operations, `Failed` if one does not fit the object, `TooLarge` for more than
-/// 10,000 operations or copies that would let the object explode.
+/// 10,000 operations, copies that would let the object explode, or work on long lists that would take too long.
 pub fn apply(live: &Value, patch: &Value) -> Result<Value, PatchError> {
     let operations =
         patch.as_array().ok_or_else(|| PatchError::Malformed("a JSON patch must be a list of operations".into()))?;
@@ -33,15 +39,20 @@ pub fn apply(live: &Value, patch: &Value) -> Result<Value, PatchError> {
         return Err(PatchError::TooLarge(text));
     }
     let mut result = live.clone();
-    let mut copied = 0;
+    let (mut copied, mut moved) = (0, 0);
     for (index, operation) in operations.iter().enumerate() {
         let operation: PatchOperation = serde_json::from_value(operation.clone())
             .map_err(|error| PatchError::Malformed(format!("operation {index} of the JSON patch: {error}")))?;
         if let PatchOperation::Copy(copy) = &operation {
             copied += result.pointer(copy.from.as_str()).map_or(0, size);
-            if copied > MOST_COPIED_VALUES {
+            if copied > MOST_COPIED {
                 return Err(PatchError::TooLarge("the copies of the JSON patch are too large".into()));
             }
+        }
+        moved += gaps(&result, &operation);
+        if moved > MOST_MOVED {
+            let text = "the JSON patch changes long lists too often, replace them as a whole";
+            return Err(PatchError::TooLarge(text.into()));
         }
         // One at a time and on a copy, so that a failure needs no undoing.
         json_patch::patch_unsafe(&mut result, std::slice::from_ref(&operation))
@@ -58,13 +69,30 @@ fn failed(index: usize, operation: &PatchOperation, kind: &PatchErrorKind) -> Pa
     })
 }
 
-/// How many values a value consists of.
-fn size(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(size).sum::<usize>(),
-        Value::Object(map) => 1 + map.values().map(size).sum::<usize>(),
-        _ => 1,
+/// How many elements an operation moves, at most: those of the lists that it changes.
+fn gaps(object: &Value, operation: &PatchOperation) -> usize {
+    let around = |path: &str| {
+        let list = path.rsplit_once('/').and_then(|(list, _)| object.pointer(list));
+        list.and_then(Value::as_array).map_or(0, Vec::len)
+    };
+    match operation {
+        PatchOperation::Add(add) => around(add.path.as_str()),
+        PatchOperation::Remove(remove) => around(remove.path.as_str()),
+        PatchOperation::Move(from_to) => around(from_to.from.as_str()) + around(from_to.path.as_str()),
+        PatchOperation::Copy(copy) => around(copy.path.as_str()),
+        PatchOperation::Replace(_) | PatchOperation::Test(_) => 0,
     }
+}
+
+/// How many bytes a value takes, about.
+fn size(value: &Value) -> usize {
+    VALUE_BYTES
+        + match value {
+            Value::Array(items) => items.iter().map(size).sum(),
+            Value::Object(map) => map.iter().map(|(key, value)| key.len() + size(value)).sum(),
+            Value::String(text) => text.len(),
+            _ => 0,
+        }
 }
 
 #[cfg(test)]
@@ -112,6 +140,7 @@ mod tests {
         }
     }
 
+    //
     #[test]
     fn work_is_limited() {
         let many = vec![json!({"op": "test", "path": "/a", "value": 1}); MOST_OPERATIONS + 1];
@@ -119,6 +148,14 @@ mod tests {
         let doubling: Vec<Value> =
             (0..64).map(|n| json!({"op": "copy", "from": "", "path": format!("/x{n}")})).collect();
         assert!(matches!(apply(&json!({"a": 1}), &Value::from(doubling)), Err(PatchError::TooLarge(_))));
+        let long = json!({"a": "x".repeat(1 << 20)});
+        let texts: Vec<Value> =
+            (0..64).map(|n| json!({"op": "copy", "from": "/a", "path": format!("/x{n}")})).collect();
+        assert!(matches!(apply(&long, &Value::from(texts)), Err(PatchError::TooLarge(_))));
+        let list = json!({"a": vec![0; 10_000]});
+        let front = |count: usize| Value::from(vec![json!({"op": "add", "path": "/a/0", "value": 1}); count]);
+        assert!(apply(&list, &front(1000)).is_ok());
+        assert!(matches!(apply(&list, &front(MOST_OPERATIONS)), Err(PatchError::TooLarge(_))));
     }
 
     proptest! {

@@ -34,12 +34,16 @@ fn merge(target: &mut Value, patch: &Value) {
         *target = Value::Object(Map::new());
     }
     let Value::Object(target) = target else { return };
-    for (key, value) in patch {
-        if value.is_null() {
-            target.shift_remove(key);
-        } else {
-            merge(target.entry(key.as_str()).or_insert(Value::Null), value);
-        }
+    remove_nulls(target, patch);
+    for (key, value) in patch.iter().filter(|(_, value)| !value.is_null()) {
+        merge(target.entry(key.as_str()).or_insert(Value::Null), value);
+    }
+}
+
+/// Takes out what the patch names with `null`: all at once, because each removal moves everything behind it.
+pub(crate) fn remove_nulls(target: &mut Map<String, Value>, patch: &Map<String, Value>) {
+    if patch.values().any(Value::is_null) {
+        target.retain(|key, _| !patch.get(key).is_some_and(Value::is_null));
     }
 }
 

@@ -1,7 +1,10 @@
 //! Strategic merge patch: a merge patch that knows which lists merge and by which key. It does not
 //! judge what comes out.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::PatchError;
+use crate::merge::remove_nulls;
 use crate::order::interleave;
 use crate::table::{Definition, Field, Kind, MergeStrategy, Type};
 use serde_json::{Map, Value};
@@ -84,11 +87,8 @@ fn merge_map(shape: Shape<'_>, mut live: Object, patch: &Object) -> Result<Objec
     if let Some(retained) = patch.get(RETAIN_KEYS) {
         retain(&mut live, patch, retained)?;
     }
-    for (key, value) in patch.iter().filter(|(key, _)| !is_directive(key)) {
-        if value.is_null() {
-            live.shift_remove(key);
-            continue;
-        }
+    remove_nulls(&mut live, patch);
+    for (key, value) in patch.iter().filter(|(key, value)| !is_directive(key) && !value.is_null()) {
         let merged = merge_member(shape.member(key), live.get(key.as_str()), key, value, patch)?;
         live.insert(key.clone(), merged);
     }
@@ -152,13 +152,13 @@ fn merge_list(
     if patch.iter().any(is_replace_marker) {
         return replacement(shape, patch);
     }
-    let mut merged = live.to_vec();
+    let mut merged = Merged::new(live, merge_key);
     // The patch's elements that stay, which is also their order unless another is given.
     let mut kept = Vec::new();
     for element in patch {
         match merge_key {
             None => {
-                if !merged.contains(element) {
+                if merged.first(element).is_none() {
                     merged.push(element.clone());
                 }
                 kept.push(element.clone());
@@ -167,7 +167,7 @@ fn merge_list(
                 let Value::Object(object) = element else {
                     return Err(PatchError::Malformed(format!("an element of {field} in the patch is no object")));
                 };
-                if merge_element(shape, key, &mut merged, field, object)? {
+                if merge_element(shape, key, &mut merged, field, element, object)? {
                     kept.push(element.clone());
                 }
             }
@@ -176,23 +176,67 @@ fn merge_list(
     if let Some(order) = order {
         check_order(&kept, order, merge_key, field)?;
     }
-    Ok(in_order(merged, order.unwrap_or(&kept), live, merge_key))
+    Ok(in_order(merged.into_list(), order.unwrap_or(&kept), live, merge_key))
+}
+
+/// A list that is being merged, with its elements found by what identifies them: lists may be long.
+struct Merged<'k> {
+    key: Option<&'k str>,
+    /// `None` where an element was deleted.
+    elements: Vec<Option<Value>>,
+    /// Where the elements of one identity are.
+    places: HashMap<String, Vec<usize>>,
+}
+
+impl<'k> Merged<'k> {
+    fn new(live: &[Value], key: Option<&'k str>) -> Self {
+        let mut merged = Self { key, elements: Vec::with_capacity(live.len()), places: HashMap::new() };
+        for element in live {
+            merged.push(element.clone());
+        }
+        merged
+    }
+
+    fn push(&mut self, element: Value) {
+        if let Some(id) = identity(&element, self.key) {
+            self.places.entry(id).or_default().push(self.elements.len());
+        }
+        self.elements.push(Some(element));
+    }
+
+    /// The first element that is the same as this one.
+    fn first(&mut self, element: &Value) -> Option<&mut Value> {
+        let place = *self.places.get(&identity(element, self.key)?)?.first()?;
+        self.elements.get_mut(place)?.as_mut()
+    }
+
+    fn delete(&mut self, element: &Value) {
+        let gone = identity(element, self.key).and_then(|id| self.places.remove(&id));
+        for place in gone.into_iter().flatten() {
+            self.elements[place] = None;
+        }
+    }
+
+    fn into_list(self) -> Vec<Value> {
+        self.elements.into_iter().flatten().collect()
+    }
 }
 
 /// Merges one element into a list; false if the element deletes instead.
 fn merge_element(
     shape: Shape<'_>,
     key: &str,
-    list: &mut Vec<Value>,
+    list: &mut Merged<'_>,
     field: &str,
+    element: &Value,
     patch: &Object,
 ) -> Result<bool, PatchError> {
-    let Some(id) = patch.get(key) else {
+    if !patch.contains_key(key) {
         return Err(PatchError::Failed(format!("an element of {field} does not contain the merge key {key}")));
-    };
+    }
     let replaces = match directive(patch)? {
         Some(Directive::Delete) => {
-            list.retain(|element| element.get(key) != Some(id));
+            list.delete(element);
             return Ok(false);
         }
         Some(Directive::Replace) => true,
@@ -200,7 +244,7 @@ fn merge_element(
     };
     let patch = &without_directive(patch);
     // The first match alone: Service ports with equal numbers are the known defect of A-075.
-    match list.iter_mut().find(|element| element.get(key) == Some(id)) {
+    match list.first(element) {
         Some(Value::Object(live)) => {
             let base = if replaces { Object::new() } else { std::mem::take(live) };
             *live = merge_map(shape, base, patch)?;
@@ -238,22 +282,22 @@ fn is_replace_marker(element: &Value) -> bool {
 /// `$retainKeys`: what the list does not name goes, and the patch may set nothing else.
 fn retain(live: &mut Object, patch: &Object, retained: &Value) -> Result<(), PatchError> {
     let retained = items(RETAIN_KEYS, retained)?;
-    let names: Vec<&str> = retained.iter().filter_map(Value::as_str).collect();
+    let names: HashSet<&str> = retained.iter().filter_map(Value::as_str).collect();
     let foreign =
-        patch.iter().find(|(key, value)| !is_directive(key) && !value.is_null() && !names.contains(&key.as_str()));
-    if names.len() != retained.len() || foreign.is_some() {
+        patch.iter().find(|(key, value)| !is_directive(key) && !value.is_null() && !names.contains(key.as_str()));
+    if !retained.iter().all(Value::is_string) || foreign.is_some() {
         return Err(PatchError::Malformed(
             "$retainKeys must be a list of names that covers all fields of the patch".into(),
         ));
     }
-    live.retain(|key, _| names.contains(&key.as_str()));
+    live.retain(|key, _| names.contains(key.as_str()));
     Ok(())
 }
 
 fn delete_from_primitives(live: &mut Object, field: &str, gone: &Value) -> Result<(), PatchError> {
-    let gone = items(DELETE_FROM, gone)?;
+    let gone: HashSet<String> = items(DELETE_FROM, gone)?.iter().map(Value::to_string).collect();
     if let Some(Value::Array(list)) = live.get_mut(field) {
-        list.retain(|item| !gone.contains(item));
+        list.retain(|item| !gone.contains(&item.to_string()));
     }
     Ok(())
 }
@@ -268,18 +312,22 @@ fn is_directive(key: &str) -> bool {
     key == DIRECTIVE || key == RETAIN_KEYS || key.starts_with(DELETE_FROM) || key.starts_with(ELEMENT_ORDER)
 }
 
-/// Two elements are the same one: equal merge keys, or equal values in a list without a key.
-fn same(a: &Value, b: &Value, key: Option<&str>) -> bool {
+/// What makes two elements the same one: equal merge keys, or equal values in a list without a key.
+fn identity(element: &Value, key: Option<&str>) -> Option<String> {
     match key {
-        Some(key) => a.get(key).is_some() && a.get(key) == b.get(key),
-        None => a == b,
+        Some(key) => element.get(key).map(Value::to_string),
+        None => Some(element.to_string()),
     }
 }
 
 /// The patch's elements must all be in the order list, and in that order.
 fn check_order(patch: &[Value], order: &[Value], key: Option<&str>, field: &str) -> Result<(), PatchError> {
-    let mut rest = order.iter();
-    if patch.iter().all(|element| rest.any(|other| same(element, other, key))) {
+    let mut rest = order.iter().map(|other| identity(other, key));
+    let mut found = |element| {
+        let wanted = identity(element, key);
+        wanted.is_some() && rest.any(|other| other == wanted)
+    };
+    if patch.iter().all(&mut found) {
         return Ok(());
     }
     Err(PatchError::Malformed(format!("{ELEMENT_ORDER}{field} does not have the order of the patch's list")))
@@ -287,8 +335,14 @@ fn check_order(patch: &[Value], order: &[Value], key: Option<&str>, field: &str)
 
 /// Sorts a merged list by the elements that `order` names; the others keep their place among their neighbours.
 fn in_order(merged: Vec<Value>, order: &[Value], live: &[Value], key: Option<&str>) -> Vec<Value> {
-    let place = |list: &[Value], item: &Value| list.iter().position(|other| same(item, other, key));
-    interleave(merged, |item| place(order, item), |item| place(live, item))
+    let places = |list: &[Value]| -> HashMap<String, usize> {
+        // From the end, so that of equal elements the first place stays.
+        let entries = list.iter().enumerate().rev();
+        entries.filter_map(|(place, item)| Some((identity(item, key)?, place))).collect()
+    };
+    let (order, live) = (places(order), places(live));
+    let place = |places: &HashMap<String, usize>, item: &Value| places.get(&identity(item, key)?).copied();
+    interleave(merged, |item| place(&order, item), |item| place(&live, item))
 }
 
 #[cfg(test)]

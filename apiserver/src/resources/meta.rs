@@ -137,7 +137,7 @@ pub(super) fn subdomain(name: &str) -> Result<(), String> {
 }
 
 /// The key of a label: an optional subdomain and '/', then a name of at most 63 (P-079).
-pub(super) fn qualified_name(key: &str) -> Result<(), String> {
+pub(crate) fn qualified_name(key: &str) -> Result<(), String> {
     let name = match key.split_once('/') {
         Some(("", _)) => return Err("the part before '/' must not be empty".to_owned()),
         Some((prefix, name)) => {
@@ -159,7 +159,7 @@ pub(super) fn qualified_name(key: &str) -> Result<(), String> {
 }
 
 /// The value of a label: empty, or at most 63 with letters or digits at both ends (P-079).
-pub(super) fn label_value(value: &str) -> Result<(), String> {
+pub(crate) fn label_value(value: &str) -> Result<(), String> {
     limited(value, LABEL_LENGTH)?;
     if value.is_empty() || is_label_name(value) {
         return Ok(());

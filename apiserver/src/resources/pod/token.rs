@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::json::{list, list_mut, set_default, text};
+use crate::meta;
 
 /// Where clients inside pods look.
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -10,14 +11,12 @@ const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const VOLUME_PREFIX: &str = "kube-api-access-";
 /// An hour and some seconds: the odd number marks tokens nobody asked a lifetime for.
 const LIFETIME_SECONDS: i64 = 3607;
-/// No vowels, nothing that is mistaken for another letter.
-const SUFFIX_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// Adds the volume and mounts it in every container that mounts nothing there.
 pub(super) fn inject(spec: &mut Value) {
     let name = match existing(spec) {
         Some(name) => name,
-        None => format!("{VOLUME_PREFIX}{}", suffix()),
+        None => format!("{VOLUME_PREFIX}{}", meta::suffix(|bound| rand::random_range(0..bound))),
     };
     let mut mounted = false;
     for containers in ["/initContainers", "/containers"] {
@@ -59,10 +58,6 @@ fn volume(name: &str) -> Value {
             "defaultMode": 0o644,
         },
     })
-}
-
-fn suffix() -> String {
-    (0..5).map(|_| char::from(SUFFIX_LETTERS[rand::random_range(0..SUFFIX_LETTERS.len())])).collect()
 }
 
 #[cfg(test)]
