@@ -108,7 +108,7 @@ fn drain(lab: &Lab, node: &str) {
     lab.merge(&path, &json!({"spec": {"unschedulable": null}}));
 }
 
-// D-089, D-091, D-092
+// D-089, D-092
 #[test]
 fn no_connection_is_lost_while_a_deployment_rolls_shrinks_and_moves() {
     let lab = Lab::start("rollout", &["--nodes", "2"]);

@@ -41,10 +41,9 @@ mod workstation;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Cli, Command};
+use crate::args::Command;
 use crate::commands::{
     dashboard as dashboard_command, demo, describe, doctor, endpoints, flows, images, inside, kubectl, lab as lab_command, objects, proxy,
     run, status, table, top as top_command, up, why as why_command, words,
@@ -68,7 +67,7 @@ fn main() -> ExitCode {
         Some("__look") => return why::look_main(),
         _ => {}
     }
-    let cli = Cli::parse();
+    let cli = words::parse();
     start_logging(cli.verbose);
     up::leave_terminal_if_detached();
     match execute(&cli.command) {

@@ -1,10 +1,26 @@
-//! The hidden command `__await NAME:PORT`: ends when somebody answers there. A project's pods run it before their command,
-//! for each Service that they depend on: a Service without a ready endpoint refuses, and so does one that is not there yet.
+//! Waiting: what a user is told while a command does, and the hidden command `__await NAME:PORT`, which ends when somebody
+//! answers there. A project's pods run it before their command, for each Service that they depend on: a Service without a
+//! ready endpoint refuses, and so does one that is not there yet.
 
 use std::io::Write as _;
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+
+/// A user who has waited for so long wants to know what for.
+const A_MOMENT: Duration = Duration::from_millis(500);
+
+/// Does the work, and says on standard error what is waited for if that takes longer than a moment.
+pub(crate) async fn patiently<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    tokio::select! {
+        result = &mut work => return result,
+        () = tokio::time::sleep(A_MOMENT) => {}
+    }
+    // A user who does not read it waits all the same.
+    let _ = writeln!(std::io::stderr(), "{what} …");
+    work.await
+}
 
 /// Between two tries.
 const AGAIN: Duration = Duration::from_millis(100);

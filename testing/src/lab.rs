@@ -171,6 +171,11 @@ impl Lab {
         }
     }
 
+    /// How long each later wait may take, where what is waited for should take longer, or not even as long.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
     /// A `minisvc` command against this lab, for everything else.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> std::process::Command {
         let mut command = process::command(&self.program, &self.name, self.folder.path());

@@ -78,23 +78,23 @@ async fn a_lab_does_what_its_documentation_says() -> Result<(), Error> {
 
 #[tokio::test]
 async fn what_is_not_ready_in_time_is_said_with_what_there_was() -> Result<(), Error> {
-    let lab = Lab::builder().patience(Duration::from_secs(30)).start().await?;
+    let mut lab = patient().start().await?;
     lab.apply(
         "apiVersion: v1\nkind: Service\nmetadata: {name: lonely}\nspec: {selector: {app: none}, ports: [{port: 80}]}",
     )
     .await?;
-    let wait = |what: &'static str| {
-        let lab = &lab;
-        async move { tokio::time::timeout(Duration::from_millis(1), lab.wait_ready(what)).await }
-    };
-    // What is not awaited any more leaves nothing behind that goes on waiting.
-    assert!(wait("pod/missing").await.is_err());
+    lab.set_patience(Duration::from_millis(500));
+    let lonely = lab.wait_ready("service/lonely").await.expect_err("nobody is behind it").to_string();
+    assert!(lonely.contains("service/lonely was not ready") && lonely.contains("none of them ready"), "{lonely}");
+    let missing = lab.wait_ready("pod/missing").await.expect_err("nobody made it").to_string();
+    assert!(missing.ends_with("it does not exist"), "{missing}");
+    let refused = lab.http_get_until("http://lonely", |_| true).await.expect_err("nobody answers").to_string();
+    assert!(refused.contains("no answer of http://lonely fits") && refused.contains("refused"), "{refused}");
+    let missing = lab.http_get("http://missing").await.expect_err("nobody has this name");
+    assert!(matches!(missing, Error::Command { .. }), "{missing}");
     let root = lab.root();
     drop(lab);
     assert!(!root.exists(), "the folder goes with the lab");
-    let hasty = patient().start().await?;
-    let missing = hasty.http_get("http://missing").await.expect_err("nobody has this name");
-    assert!(matches!(missing, Error::Command { .. }), "{missing}");
     Ok(())
 }
 

@@ -156,8 +156,8 @@ impl<'a> Running<'a> {
                 table.push(vec![command.name.clone(), "<no service>".to_owned(), String::new(), String::new()]);
                 continue;
             };
-            let service = services.get(&command.name).await.context(|| "cannot read a Service".to_owned())?;
-            let address = service.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default();
+            let service = services.get_opt(&command.name).await.context(|| "cannot read a Service".to_owned())?;
+            let address = service.and_then(|service| service.spec?.cluster_ip).unwrap_or_else(|| "<none>".to_owned());
             let address =
                 if address == "None" { "its pods'".to_owned() } else { format!("{address}:{}", ports.service) };
             let here = published.iter().filter(|row| row["service"] == command.name && row["namespace"] == NAMESPACE);

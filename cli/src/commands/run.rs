@@ -16,6 +16,7 @@ use crate::args::RunArgs;
 use crate::commands::objects;
 use crate::error::{CliError, Context as _};
 use crate::home::LabHome;
+use crate::waiting::patiently;
 
 /// Variables of the caller that the command gets without asking: what programs need to find themselves.
 const PASSED_ON: [&str; 6] = ["PATH", "HOME", "USER", "LANG", "TERM", "SHELL"];
@@ -43,7 +44,8 @@ pub(crate) async fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
     if deleted.is_ok() {
         let gone = await_condition(pods, &args.pod, |pod: Option<&Pod>| pod.is_none());
         // The lab may be going down at the same time; then there is nothing to wait for.
-        let _ = tokio::time::timeout(GRACE + Duration::from_secs(5), gone).await;
+        let gone = tokio::time::timeout(GRACE + Duration::from_secs(5), gone);
+        let _ = patiently("waiting for the command to end", gone).await;
     }
     if args.service {
         let path = format!("{collection}/services/{}", args.pod);

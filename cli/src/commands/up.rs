@@ -23,6 +23,7 @@ use crate::lab::{Ending, Lab};
 use crate::manifests::{self, Manifest};
 use crate::narrator::{NOTE, Narrator};
 use crate::project::Project;
+use crate::waiting::patiently;
 
 /// Set for the process that `--detach` leaves behind: it says on standard output when it is ready.
 const DETACHED: &str = "MINISVC_DETACHED";
@@ -237,8 +238,11 @@ async fn detach(home: &LabHome, applies: bool, project: Option<&Project>) -> Res
         .stderr(log)
         .spawn()
         .context(doing)?;
-    let said = child.stdout.take().map(|stdout| BufReader::new(stdout).lines().next());
-    if let Some(Some(Ok(line))) = said
+    let stdout = child.stdout.take();
+    let first_line = move || stdout.and_then(|stdout| BufReader::new(stdout).lines().next());
+    let said = tokio::task::spawn_blocking(first_line);
+    let said = patiently("waiting for the lab to be ready", said).await.context(doing)?;
+    if let Some(Ok(line)) = said
         && line == READY
     {
         let name = if home.name == "default" { String::new() } else { format!(" --name {}", home.name) };
@@ -271,7 +275,8 @@ pub(crate) fn leave_terminal_if_detached() {
 /// When the lab does not run.
 pub(crate) async fn down(args: &LabArgs) -> Result<(), CliError> {
     let home = LabHome::of(args)?;
-    Conversation::with(&home)?.down().await?;
+    let going = Conversation::with(&home)?;
+    patiently("waiting for the pods to end and the lab to go down", going.down()).await?;
     eprintln!("The lab {:?} is down. Its objects and addresses are kept for the next minisvc up.", home.name);
     Ok(())
 }

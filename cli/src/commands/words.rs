@@ -2,11 +2,31 @@
 
 use std::path::Path;
 
-use clap::CommandFactory as _;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::args::{Cli, CompletionsArgs};
 use crate::error::CliError;
 use crate::output;
+use crate::suggest;
+
+/// Reads the command line; says what is wrong with it and exits with 2, as clap does, but sees through more slips.
+pub(crate) fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|mut error| {
+        if error.kind() == ErrorKind::InvalidSubcommand && error.get(ContextKind::SuggestedSubcommand).is_none() {
+            let definition = Cli::command();
+            let known = definition.get_subcommands().filter(|command| !command.is_hide_set());
+            let typed = error.get(ContextKind::InvalidSubcommand).and_then(|typed| match typed {
+                ContextValue::String(typed) => suggest::closest(typed, known.map(clap::Command::get_name)),
+                _ => None,
+            });
+            if let Some(close) = typed.map(str::to_owned) {
+                error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![close]));
+            }
+        }
+        error.exit()
+    })
+}
 
 /// Prints a completion script.
 ///
