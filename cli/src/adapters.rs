@@ -1,22 +1,19 @@
 //! Where two parts of a lab meet that do not know each other: podd asks for a network, and netd is one; the API asks for
-//! logs, and podd keeps them; people ask for flows, and netd has them.
+//! logs, and podd keeps them.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use minisvc_apiserver::{ApiError, ByteStream, LogRequest, LogStream, NodeService, StreamKind};
-use minisvc_netd::{FlowRecord, HostPort, HostPorts, LinkRole, Netd, NodeSockets, PortId, Protocol};
+use minisvc_netd::{HostPort, HostPorts, LinkRole, Netd, NodeSockets, PortId, Protocol};
 use minisvc_podd::{
-    ExecSpec, Framing, HostProtocol, Link, LinkId, LogOptions, Network, NetworkError, Owner, Podd, StreamRequest,
-    StreamSession, Streams,
+    ExecSpec, Framing, HostProtocol, Link, LinkId, LogOptions, Network, NetworkError, NodeConfig, Owner, Podd,
+    StreamRequest, StreamSession, Streams, SwitchError,
 };
 use minisvc_sandbox::Process;
 use tokio::net::TcpListener;
 use tokio::sync::RwLock;
-
-use crate::control::{FlowQuery, FlowView};
 
 /// What is answered to those who come too late.
 const GOING_DOWN: &str = "the lab is going down";
@@ -36,14 +33,15 @@ impl NetdNetwork {
 #[async_trait::async_trait]
 impl Network for NetdNetwork {
     async fn attach(&self, link: Link) -> Result<LinkId, NetworkError> {
-        let (role, host_ports) = match link.owner {
+        let (name, role, host_ports) = match link.owner {
             Owner::Pod { namespace, name: pod, node, created, host_ports } => {
                 let ports = host_ports.iter().map(host_port).collect();
-                (LinkRole::Pod { node }, Some(HostPorts { namespace, pod, created, ports }))
+                let name = format!("{namespace}/{pod}");
+                (name, LinkRole::Pod { node }, Some(HostPorts { namespace, pod, created, ports }))
             }
-            Owner::Node { name } => (LinkRole::Node { name }, None),
+            Owner::Node { name } => (name.clone(), LinkRole::Node { name }, None),
         };
-        let Link { name, device, addresses, .. } = link;
+        let Link { device, addresses, .. } = link;
         let link = minisvc_netd::Link { name, device, addresses, role, host_ports };
         Ok(LinkId(u64::from(self.netd.attach(link).0)))
     }
@@ -53,6 +51,14 @@ impl Network for NetdNetwork {
         if let Ok(port) = u32::try_from(id.0) {
             self.netd.detach(PortId(port));
         }
+    }
+
+    async fn power_off(&self, node: &str) {
+        self.netd.power_off(node);
+    }
+
+    async fn power_on(&self, node: &str) {
+        self.netd.power_on(node);
     }
 }
 
@@ -73,11 +79,6 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    /// Shares the agent.
-    pub(crate) fn new(podd: Podd) -> Self {
-        Self { podd: Arc::new(RwLock::new(Some(podd))) }
-    }
-
     /// Starts a process in a running container.
     ///
     /// # Errors
@@ -95,47 +96,33 @@ impl Nodes {
         }
     }
 
+    /// Gives the agent to those who were made before it.
+    pub(crate) async fn set(&self, podd: Podd) {
+        *self.podd.write().await = Some(podd);
+    }
+
+    /// The nodes, and whether each runs; none before and after the agent.
+    pub(crate) async fn machines(&self) -> Vec<(NodeConfig, bool)> {
+        let podd = self.podd.read().await;
+        podd.iter().flat_map(Podd::nodes).map(|(config, runs)| (config.clone(), runs)).collect()
+    }
+
+    /// Fails a node as a machine that loses power; `None` when there is no agent.
+    pub(crate) async fn stop_node(&self, name: &str) -> Option<Result<(), SwitchError>> {
+        Some(self.podd.write().await.as_mut()?.stop_node(name).await)
+    }
+
+    /// Brings a node back; `None` when there is no agent.
+    pub(crate) async fn start_node(&self, name: &str) -> Option<Result<(), SwitchError>> {
+        Some(self.podd.write().await.as_mut()?.start_node(name).await)
+    }
+
     /// Ends all pods and the agent. Whoever asks later is told that the lab goes down.
     pub(crate) async fn shutdown(&self) {
         let podd = self.podd.write().await.take();
         if let Some(podd) = podd {
             podd.shutdown().await;
         }
-    }
-}
-
-/// The flows that a query wants, as people are shown them. Blocks until the data plane has answered.
-pub(crate) fn flow_views(netd: &Netd, query: FlowQuery) -> Vec<FlowView> {
-    let FlowQuery { clients, limit } = query;
-    let flows = netd.flows(limit, move |flow| clients.is_empty() || clients.contains(&flow.original.source()));
-    let now = both_clocks();
-    let current = flows.current.iter().map(|flow| flow_view(flow, format!("{:?}", flow.state), now));
-    current.chain(flows.severed.iter().map(|flow| flow_view(flow, "Severed".to_owned(), now))).collect()
-}
-
-/// What both clocks say at one moment. Another thread may get the processor between two readings, and then the one would
-/// be told in terms of the other with an error of many milliseconds; so the pair that was read fastest is taken.
-fn both_clocks() -> (jiff::Timestamp, Instant) {
-    let read = |_| {
-        let before = Instant::now();
-        let time = jiff::Timestamp::now();
-        (before.elapsed(), (time, before))
-    };
-    let fastest = (0..8).map(read).min_by_key(|(took, _)| *took);
-    fastest.map_or_else(|| (jiff::Timestamp::now(), Instant::now()), |(_, pair)| pair)
-}
-
-fn flow_view(flow: &FlowRecord, state: String, (time, instant): (jiff::Timestamp, Instant)) -> FlowView {
-    FlowView {
-        protocol: flow.original.protocol.to_string(),
-        client: flow.original.source(),
-        destination: flow.original.destination(),
-        endpoint: flow.endpoint,
-        service: flow.service.as_ref().map(ToString::to_string),
-        state,
-        created: time.checked_sub(instant.saturating_duration_since(flow.created)).unwrap_or(time),
-        packets: flow.packets,
-        bytes: flow.bytes,
     }
 }
 

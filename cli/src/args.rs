@@ -35,6 +35,10 @@ pub(crate) enum Command {
     Endpoints(EndpointsArgs),
     /// Show a table of the data plane
     Table(TableArgs),
+    /// Fail a node as a machine that loses power, and bring it back
+    Node(NodeArgs),
+    /// Follow what the data plane decides: each new flow with its endpoint and why, and each refusal
+    Trace(TraceArgs),
     /// Open a shell inside a lab: every virtual IP, pod and name is reachable from it
     Shell(LabArgs),
     /// Run one command inside a lab, or inside one of its pods
@@ -64,10 +68,10 @@ pub(crate) enum Command {
     Apply(ApplyArgs),
     /// Delete objects
     Delete(DeleteArgs),
-    /// Print what a pod wrote
-    Logs(LogsArgs),
     /// Show what is known about one object: its state, its conditions, its events
     Describe(DescribeArgs),
+    /// Print what a pod wrote
+    Logs(LogsArgs),
     /// List the container images that are known: what each runs, and whether it is installed here
     Images(ImagesArgs),
     /// Check what this machine lacks, and say how to get it
@@ -183,6 +187,10 @@ pub(crate) struct ShapeArgs {
     /// Number of virtual nodes
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) nodes: u8,
+
+    /// Seconds for which a node may be silent before it counts as lost
+    #[arg(long, value_name = "SECONDS", default_value_t = 50, value_parser = clap::value_parser!(u16).range(15..))]
+    pub(crate) node_grace: u16,
 
     /// Port of the API on 127.0.0.1; 0 takes any free one [default: 6443, or any free one]
     #[arg(long, value_name = "PORT")]
@@ -319,6 +327,41 @@ pub(crate) struct EndpointsArgs {
     pub(crate) service: String,
 }
 
+#[derive(Debug, Clone, Args)]
+pub(crate) struct NodeArgs {
+    #[command(subcommand)]
+    pub(crate) action: NodeAction,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum NodeAction {
+    /// Show which nodes have power, beside what the API has noticed
+    List {
+        #[command(flatten)]
+        lab: LabArgs,
+
+        /// Output format
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Cut the power of a node: its processes die, its addresses fall silent, its heartbeat stops, and nobody is told
+    Stop {
+        #[command(flatten)]
+        lab: LabArgs,
+
+        /// Name of the node
+        node: String,
+    },
+    /// Give a node its power back: it registers, and runs what is still bound to it
+    Start {
+        #[command(flatten)]
+        lab: LabArgs,
+
+        /// Name of the node
+        node: String,
+    },
+}
+
 /// The tables of the data plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DataTable {
@@ -346,6 +389,59 @@ pub(crate) struct TableArgs {
     /// Which one
     #[arg(value_enum, default_value_t = DataTable::Frontends)]
     pub(crate) table: DataTable,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TraceOutput {
+    /// A line for people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TraceArgs {
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+
+    /// Namespace of the Service and of --pod
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+
+    /// Only packets from or to this pod
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pod: Option<String>,
+
+    /// Only packets from or to this node and its pods
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
+
+    /// Only packets from or to this port
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+
+    /// Every packet, not only those that begin a flow or are refused
+    #[arg(long)]
+    pub(crate) packets: bool,
+
+    /// Only what is refused or dropped, with the reason
+    #[arg(long)]
+    pub(crate) drops: bool,
+
+    /// Write every packet into this file for Wireshark instead, before and after translation, with the decision as comment
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["packets", "output"])]
+    pub(crate) pcap: Option<PathBuf>,
+
+    /// End after so many decisions
+    #[arg(short, long, value_name = "NUMBER")]
+    pub(crate) count: Option<u64>,
+
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t = TraceOutput::Text)]
+    pub(crate) output: TraceOutput,
+
+    /// Only packets of this Service: NAME, svc/NAME or service/NAME
+    pub(crate) service: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -577,6 +673,42 @@ pub(crate) struct GetArgs {
 }
 
 #[derive(Debug, Clone, Args)]
+pub(crate) struct DescribeArgs {
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+
+    /// Namespace of the object
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+
+    /// Kind, as kubectl names it, or KIND/NAME
+    pub(crate) kind: String,
+
+    /// Name of the object
+    pub(crate) object: Option<String>,
+}
+
+/// Where to look for labs.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DoctorArgs {
+    /// Folder that keeps the labs [default: /var/lib/minisvc as root, else ~/.local/state/minisvc]
+    #[arg(long, env = "MINISVC_STATE_DIR", value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ManArgs {
+    /// The folder; it must be there
+    pub(crate) folder: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell to write for
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ApplyArgs {
     #[command(flatten)]
     pub(crate) lab: LabArgs,
@@ -636,66 +768,6 @@ pub(crate) struct LogsArgs {
     #[arg(long, value_name = "LINES")]
     pub(crate) tail: Option<u64>,
 
-    /// Name of the pod
-    pub(crate) pod: String,
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn exec_tells_the_pod_from_the_command() {
-#[derive(Debug, Clone, Args)]
-pub(crate) struct DescribeArgs {
-    #[command(flatten)]
-    pub(crate) lab: LabArgs,
-
-    /// Namespace of the object
-    #[arg(short, long, default_value = "default")]
-    pub(crate) namespace: String,
-
-    /// Kind, as kubectl names it, or KIND/NAME
-    pub(crate) kind: String,
-
-    /// Name of the object
-    pub(crate) object: Option<String>,
-}
-
-/// Where to look for labs.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct DoctorArgs {
-    /// Folder that keeps the labs [default: /var/lib/minisvc as root, else ~/.local/state/minisvc]
-    #[arg(long, env = "MINISVC_STATE_DIR", value_name = "DIR")]
-    pub(crate) state_dir: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ManArgs {
-    /// The folder; it must be there
-    pub(crate) folder: PathBuf,
-}
-
-#[derive(Debug, Clone, Args)]
-pub(crate) struct CompletionsArgs {
-    /// The shell to write for
-    pub(crate) shell: clap_complete::Shell,
-}
-
-        let cli = Cli::try_parse_from(["minisvc", "exec", "web", "--", "ls", "-l"]).expect("valid");
-        let Command::Exec(args) = cli.command else { panic!("not exec: {:?}", cli.command) };
-        assert_eq!((args.pod.as_deref(), args.command), (Some("web"), vec!["ls".to_owned(), "-l".to_owned()]));
-        let cli = Cli::try_parse_from(["minisvc", "exec", "--", "true"]).expect("valid");
-        assert!(matches!(cli.command, Command::Exec(ExecArgs { pod: None, .. })));
-    }
-}
     /// Only what is younger than this: 30s, 5m, 2h
     #[arg(long, value_name = "DURATION", value_parser = parse_seconds)]
     pub(crate) since: Option<u64>,
@@ -703,6 +775,10 @@ pub(crate) struct CompletionsArgs {
     /// The time in front of each line
     #[arg(long)]
     pub(crate) timestamps: bool,
+
+    /// Name of the pod
+    pub(crate) pod: String,
+}
 
 /// A duration as kubectl writes it, in seconds: `90`, `30s`, `5m`, `2h`, `1h30m`.
 fn parse_seconds(text: &str) -> Result<u64, String> {
@@ -728,6 +804,17 @@ fn parse_seconds(text: &str) -> Result<u64, String> {
     bare.and_then(|rest: u64| total.checked_add(rest)).filter(|total| *total > 0).ok_or_else(explain)
 }
 
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
     #[test]
     fn a_duration_is_written_as_for_kubectl() {
         for (text, seconds) in [("90", 90), ("30s", 30), ("5m", 300), ("1h30m", 5400)] {
@@ -738,3 +825,12 @@ fn parse_seconds(text: &str) -> Result<u64, String> {
         }
     }
 
+    #[test]
+    fn exec_tells_the_pod_from_the_command() {
+        let cli = Cli::try_parse_from(["minisvc", "exec", "web", "--", "ls", "-l"]).expect("valid");
+        let Command::Exec(args) = cli.command else { panic!("not exec: {:?}", cli.command) };
+        assert_eq!((args.pod.as_deref(), args.command), (Some("web"), vec!["ls".to_owned(), "-l".to_owned()]));
+        let cli = Cli::try_parse_from(["minisvc", "exec", "--", "true"]).expect("valid");
+        assert!(matches!(cli.command, Command::Exec(ExecArgs { pod: None, .. })));
+    }
+}

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -50,6 +51,8 @@ pub(crate) struct LabConfig {
     pub(crate) publish: Publish,
     /// Where Services are published; `None`: on loopback addresses that mirror theirs.
     pub(crate) publish_address: Option<IpAddr>,
+    /// For how long a node may be silent before it counts as lost.
+    pub(crate) node_grace: Duration,
 }
 
 impl LabConfig {
@@ -76,6 +79,7 @@ impl LabConfig {
             egress: shape.egress == Switch::On,
             publish: shape.publish,
             publish_address: shape.publish_address,
+            node_grace: Duration::from_secs(shape.node_grace.into()),
         })
     }
 }

@@ -1,11 +1,10 @@
-//! What other terminals ask of a lab's main process: run something inside, show the flows, end the lab.
+//! What other terminals ask of a lab's main process: run something inside, end the lab.
 //!
-//! Over its own Unix socket, because a terminal can only be handed over as descriptors. Everything about objects goes
-//! through the API instead. Only the lab's owner and root may ask.
+//! Over its own Unix socket, because a terminal can only be handed over as descriptors. Everything else goes through the
+//! API. Only the lab's owner and root may ask.
 
 use std::ffi::OsString;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,7 +55,6 @@ enum Request {
     Exec(Execution),
     /// For the process that this conversation started.
     Signal(i32),
-    Flows(FlowQuery),
     Down,
 }
 
@@ -66,46 +64,8 @@ enum Answer {
     Started,
     Ended(i32),
     Refused(Refusal),
-    /// Some of the flows; more follow.
-    Flows(Vec<FlowView>),
-    /// There are no more.
-    Complete,
     /// The lab is going down; the conversation ends when it is gone.
     GoingDown,
-}
-
-/// Flows in one answer: a message must fit into a socket's buffer.
-const FLOWS_PER_ANSWER: usize = 256;
-
-/// Which flows shall be shown.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct FlowQuery {
-    /// Addresses of clients, with their ports; none means all.
-    pub(crate) clients: Vec<SocketAddr>,
-    /// At most so many.
-    pub(crate) limit: usize,
-}
-
-/// One flow, as `minisvc flows` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct FlowView {
-    pub(crate) protocol: String,
-    pub(crate) client: SocketAddr,
-    /// Where the client sends to.
-    pub(crate) destination: SocketAddr,
-    /// Where that ends up.
-    pub(crate) endpoint: SocketAddr,
-    /// `namespace/name:port` of the Service, if the destination is one's.
-    pub(crate) service: Option<String>,
-    /// The translator's state, or `Severed` when one end has left the network.
-    pub(crate) state: String,
-    /// When the first packet came.
-    pub(crate) created: jiff::Timestamp,
-    /// From the client and from the endpoint.
-    pub(crate) packets: (u64, u64),
-    /// The same with IP headers.
-    pub(crate) bytes: (u64, u64),
 }
 
 /// Why something was not done, and what to type instead.
@@ -136,9 +96,6 @@ impl Refusal {
 pub(crate) trait Controlled: Send + Sync + 'static {
     /// Starts a command inside the lab.
     async fn execute(&self, execution: Execution, stdio: [OwnedFd; 3]) -> Result<Process, Refusal>;
-
-    /// The flows of the data plane.
-    async fn flows(&self, query: FlowQuery) -> Vec<FlowView>;
 
     /// Asks the lab to end. Returns at once.
     fn end(&self);
@@ -223,12 +180,6 @@ async fn hold_conversation(socket: &FdSocket, lab: &dyn Controlled) -> io::Resul
                 Ok(process) => accompany(socket, &process).await,
                 Err(refusal) => answer(socket, &Answer::Refused(refusal)).await,
             }
-        }
-        Request::Flows(query) => {
-            for some in lab.flows(query).await.chunks(FLOWS_PER_ANSWER) {
-                answer(socket, &Answer::Flows(some.to_vec())).await?;
-            }
-            answer(socket, &Answer::Complete).await
         }
         Request::Down => {
             answer(socket, &Answer::GoingDown).await?;
@@ -319,22 +270,6 @@ impl Conversation {
         match self.next().await? {
             Some(Answer::Ended(code)) => Ok(code),
             _ => Err(gone()),
-        }
-    }
-
-    /// The flows of the data plane.
-    ///
-    /// # Errors
-    /// When the lab has gone.
-    pub(crate) async fn flows(self, query: FlowQuery) -> Result<Vec<FlowView>, CliError> {
-        self.ask(&Request::Flows(query), &[]).await?;
-        let mut flows = Vec::new();
-        loop {
-            match self.next().await? {
-                Some(Answer::Flows(some)) => flows.extend(some),
-                Some(Answer::Complete) => return Ok(flows),
-                _ => return Err(gone()),
-            }
         }
     }
 

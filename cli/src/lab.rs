@@ -22,12 +22,13 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::adapters::{NetdNetwork, Nodes, flow_views, with_causes};
+use crate::adapters::{NetdNetwork, Nodes, with_causes};
 use crate::addresses::FamilyPlan;
 use crate::args::NetworkMode;
 use crate::config::{CLUSTER_DOMAIN, DEFAULT_API_PORT, LabConfig};
-use crate::control::{self, Controlled, Execution, FlowQuery, FlowView, Place, Refusal};
+use crate::control::{self, Controlled, Execution, Place, Refusal};
 use crate::error::{CliError, Context as _};
+use crate::extension::{self, Sources};
 use crate::home::{self, LabHome, LabRecord};
 use crate::narrator::Narrator;
 use crate::outside::{self, FromPlace, Surroundings};
@@ -85,7 +86,6 @@ pub(crate) struct Lab {
 struct Inside {
     workstation: Namespace,
     nodes: Nodes,
-    netd: Netd,
     /// What a process on the workstation sees in place of the host's files.
     mounts: Vec<Mount>,
     /// Added to the caller's environment.
@@ -130,6 +130,13 @@ impl Lab {
         options.offload = wires.offload();
         options.own_cidrs = addresses.each(|family| [family.nodes, family.load_balancers]).concat();
         let netd = Netd::start(options).context(|| "cannot start the data plane".to_owned())?;
+        let nodes = Nodes::default();
+        api.add_metrics_source(Arc::new(extension::figures(netd.clone())));
+        api.set_extension(extension::extension(Sources {
+            netd: netd.clone(),
+            nodes: nodes.clone(),
+            shutdown: shutdown.clone(),
+        }));
         attach(&netd, "control-plane", device, own, LinkRole::ControlPlane);
         let own = addresses.each(FamilyPlan::workstation);
         let workstation = make_namespace(&sandbox, "workstation", &own).await?;
@@ -161,24 +168,25 @@ impl Lab {
         let options = minisvc_controllers::Options {
             root_certificates: api.ca().certificate().to_owned(),
             load_balancer_pool: addresses.each(|family| family.load_balancers),
+            node_grace: config.node_grace,
             ..minisvc_controllers::Options::default()
         };
         tasks.spawn(minisvc_controllers::run(component(&api, "controllers"), options, shutdown.clone()));
         let user = user_behind_sudo();
         let podd = start_podd(config, home, &api, &sandbox, (&netd, wires), user.clone()).await?;
-        let nodes = Nodes::new(podd);
+        nodes.set(podd).await;
         api.set_node_service(Arc::new(nodes.clone()));
+        let (checked, sockets) = (netd.clone(), Arc::new(nodes.clone()));
+        let (client, token) = (component(&api, "netd"), shutdown.clone());
+        tasks.spawn(async move { checked.serve_health(sockets, client, token).await });
         api.set_dialer(Arc::new(FromPlace(control_plane.clone())));
         let folder = home.run_dir().join("workstation");
         let mounts = workstation::name_files(&folder, addresses.primary.dns(), "workstation", &own)?;
         let environment = vec![("KUBECONFIG", home.kubeconfig_inside()), ("MINISVC_LAB", PathBuf::from(&config.name))];
         let asked = CancellationToken::new();
-        let inside = Arc::new(Inside { workstation, nodes, netd: netd.clone(), mounts, environment, user, asked });
+        let inside = Arc::new(Inside { workstation, nodes, mounts, environment, user, asked });
         tasks.spawn(control::serve(home, Arc::clone(&inside) as Arc<dyn Controlled>, shutdown.clone())?);
         wait_for_nodes(config, component(&api, "cli")).await?;
-        let (checked, sockets) = (netd.clone(), Arc::new(nodes.clone()));
-        let (client, token) = (component(&api, "netd"), shutdown.clone());
-        tasks.spawn(async move { checked.serve_health(sockets, client, token).await });
         narrator.step(&format!("{} of {} nodes are ready for pods", config.nodes.len(), config.nodes.len()));
         home.write_record(&LabRecord::new(config, &server))?;
         let places = [Some(control_plane), relay, publisher].into_iter().flatten().collect();
@@ -280,13 +288,6 @@ impl Controlled for Inside {
                 started.map_err(|message| Refusal { message, hints: vec![hint] })
             }
         }
-    }
-
-    async fn flows(&self, query: FlowQuery) -> Vec<FlowView> {
-        let netd = self.netd.clone();
-        let look = move || flow_views(&netd, query);
-        // It only fails when the lab goes down, and then there are none.
-        tokio::task::spawn_blocking(look).await.unwrap_or_default()
     }
 
     fn end(&self) {

@@ -45,8 +45,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::Command;
 use crate::commands::{
-    dashboard as dashboard_command, demo, describe, doctor, endpoints, flows, images, inside, kubectl, lab as lab_command, objects, proxy,
-    run, status, table, top as top_command, up, why as why_command, words,
+    dashboard as dashboard_command, demo, describe, doctor, endpoints, flows, images, inside, kubectl,
+    lab as lab_command, node, objects, proxy, run, status, table, top as top_command, trace, up, why as why_command,
+    words,
 };
 use crate::error::{CliError, Context as _};
 
@@ -109,6 +110,8 @@ async fn dispatch(command: &Command) -> Result<ExitCode, CliError> {
         Command::Flows(args) => flows::flows(args).await.map(done),
         Command::Endpoints(args) => endpoints::endpoints(args).await.map(done),
         Command::Table(args) => table::table(args).await.map(done),
+        Command::Node(args) => node::node(args).await.map(done),
+        Command::Trace(args) => trace::trace(args).await.map(done),
         Command::Shell(args) => inside::shell(args).await,
         Command::Exec(args) => inside::exec(args).await,
         Command::Run(args) => run::run(args).await,
@@ -121,10 +124,15 @@ async fn dispatch(command: &Command) -> Result<ExitCode, CliError> {
         Command::Get(args) => objects::get(args).await.map(done),
         Command::Apply(args) => objects::apply(args).await.map(done),
         Command::Delete(args) => objects::delete(args).await.map(done),
+        Command::Describe(args) => describe::describe(args).await.map(done),
         Command::Logs(args) => objects::logs(args).await.map(done),
         Command::Images(args) => images::images(args).map(done),
-        Command::Describe(args) => describe::describe(args).await.map(done),
-        Command::Kubeconfig(_) | Command::Kubectl(_) | Command::Doctor => doctor::doctor(),
+        // They need no runtime and have been done.
+        Command::Kubeconfig(_)
+        | Command::Kubectl(_)
+        | Command::Doctor(_)
+        | Command::Completions(_)
+        | Command::Man(_) => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is claimed beyond clusterIPs: addresses and ports that two may want, and who gets them. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -125,13 +125,14 @@ pub(crate) fn grant(
     nodes: &HashMap<Arc<str>, NodeId>,
     claims: &[Claim<'_>],
 ) -> Vec<Clash> {
-    let (mut pods, mut clashes) = grant_host_ports(table, inputs, nodes);
+    let off: HashSet<NodeId> = inputs.off.iter().filter_map(|name| nodes.get(name.as_str()).copied()).collect();
+    let (mut pods, mut clashes) = grant_host_ports(table, inputs, nodes, &off);
     if claims.is_empty() {
         return clashes;
     }
     let owners = inputs.services.values().flat_map(|other| other.cluster_ips.iter().map(move |&ip| (ip, &other.key)));
     let owners: HashMap<IpAddr, &ObjectKey> = owners.collect();
-    let node_addresses = node_addresses(table, |_| true);
+    let node_addresses = node_addresses(table, |node| !off.contains(&node));
     for kind in CLAIMS {
         for Claim { service, port, target, ipv4 } in claims {
             let (addresses, number) = match kind {
@@ -179,6 +180,7 @@ fn grant_host_ports<'a>(
     table: &mut ServiceTable,
     inputs: &'a Inputs,
     nodes: &HashMap<Arc<str>, NodeId>,
+    off: &HashSet<NodeId>,
 ) -> (PodsBehind<'a>, Vec<Clash>) {
     let (mut pods, mut clashes) = (PodsBehind::new(), Vec::new());
     let mut claims: Vec<(&HostPorts, &LinkRecord, NodeId)> = inputs
@@ -191,7 +193,7 @@ fn grant_host_ports<'a>(
         .collect();
     claims.sort_by_key(|(pod, ..)| (pod.created, &pod.namespace, &pod.pod));
     for (pod, link, node) in claims {
-        let addresses = node_addresses(table, |other| other == node);
+        let addresses = node_addresses(table, |other| other == node && !off.contains(&node));
         for port in &pod.ports {
             for &addr in addresses.iter().filter(|address| port.is_at(**address)) {
                 let Some(&own) = link.addresses.iter().find(|own| own.is_ipv4() == addr.is_ipv4()) else { continue };

@@ -161,6 +161,35 @@ impl Netd {
         self.shared.mailbox.send(Command::Detach(port));
     }
 
+    /// Has a node and its pods fall silent, as when its machine loses power: what is sent to them is lost and nobody is told,
+    /// and its nodePorts are no more. Their devices are closed.
+    pub fn power_off(&self, node: &str) {
+        let links = self.shared.publisher.update(|inputs| {
+            inputs.off.insert(node.to_owned());
+            inputs.links_of(node)
+        });
+        for port in links {
+            self.shared.mailbox.send(Command::Detach(port));
+        }
+    }
+
+    /// Forgets what a node had before it lost power; to be called before it is attached again. What was connected to it is
+    /// told that it is not any more.
+    pub fn power_on(&self, node: &str) {
+        let links = self.shared.publisher.update(|inputs| {
+            inputs.off.remove(node);
+            let links = inputs.links_of(node);
+            inputs.links.retain(|port, _| !links.contains(port));
+            links
+        });
+        let mut places = self.shared.places.lock().unwrap_or_else(PoisonError::into_inner);
+        for port in links {
+            places.remove(port);
+            // One may have come while the power went.
+            self.shared.mailbox.send(Command::Detach(port));
+        }
+    }
+
     /// Follows Services, EndpointSlices and Nodes of the API until `shutdown`, and writes Events about claims that are refused.
     /// The data plane goes on without the API, with the last table (D-131).
     pub async fn follow(&self, client: Client, shutdown: CancellationToken) {

@@ -58,6 +58,17 @@ pub(crate) struct Inputs {
     /// By the slice's own key.
     pub(crate) slices: HashMap<ObjectKey, SliceRecord>,
     pub(crate) nodes: BTreeMap<Arc<str>, NodeRecord>,
+    /// Nodes that have lost their power: their addresses are still theirs, and nobody is there.
+    pub(crate) off: BTreeSet<String>,
+}
+
+impl Inputs {
+    /// The links of a node and its pods.
+    pub(crate) fn links_of(&self, node: &str) -> Vec<PortId> {
+        let is_its =
+            |role: &LinkRole| matches!(role, LinkRole::Pod { node: name } | LinkRole::Node { name } if name == node);
+        self.links.iter().filter(|(_, link)| is_its(&link.role)).map(|(&port, _)| port).collect()
+    }
 }
 
 /// Builds the table. Costs a little for every Service and endpoint; lookups in it cost the same however many there are.
@@ -108,7 +119,9 @@ fn add_nodes(table: &mut ServiceTable, inputs: &Inputs) -> HashMap<Arc<str>, Nod
                 addresses.entry(node.as_str().into()).or_default();
             }
             LinkRole::Node { name } => {
-                up.insert(name);
+                if !inputs.off.contains(name) {
+                    up.insert(name);
+                }
                 addresses.entry(name.as_str().into()).or_default().extend(&link.addresses);
             }
             LinkRole::Workstation | LinkRole::ControlPlane | LinkRole::Relay { .. } => {}

@@ -83,14 +83,42 @@ pub enum StartError {
     },
 }
 
+/// A node cannot be switched off or on.
+#[derive(Debug, Error)]
+pub enum SwitchError {
+    /// There is no such node.
+    #[error("there is no node {0:?}")]
+    Unknown(String),
+    /// It is so already.
+    #[error("node {node} {state} already")]
+    Already {
+        /// The node.
+        node: String,
+        /// What it does: `runs` or `is stopped`.
+        state: &'static str,
+    },
+    /// It could not be made anew.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
 /// Runs the pods of a lab's nodes.
 pub struct Podd {
     shared: Arc<Shared>,
-    nodes: BTreeMap<String, (Arc<Node>, LinkId)>,
-    /// One per node; each owns the workers of its pods.
-    managers: Vec<JoinHandle<()>>,
-    /// Heartbeats, the list of Services, Events.
-    helpers: Vec<AbortOnDropHandle<()>>,
+    /// Those that run.
+    nodes: BTreeMap<String, RunningNode>,
+    machine: Arc<Machine>,
+    /// The list of Services, Events.
+    _helpers: Vec<AbortOnDropHandle<()>>,
+}
+
+/// A node with what works for it.
+struct RunningNode {
+    node: Arc<Node>,
+    link: LinkId,
+    _heartbeat: AbortOnDropHandle<()>,
+    /// Owns the workers of its pods.
+    manager: JoinHandle<()>,
 }
 
 impl Podd {
@@ -123,24 +151,23 @@ impl Podd {
         });
         sweep(&shared).await;
         let machine = Arc::new(Machine::read());
-        let mut podd = Self { shared, nodes: BTreeMap::new(), managers: Vec::new(), helpers: vec![poster, reflecting] };
-        let making = podd.shared.config.nodes.iter().map(|node| make_node(&podd.shared, node, &machine));
+        let mut podd = Self { shared, nodes: BTreeMap::new(), machine, _helpers: vec![poster, reflecting] };
+        let making = podd.shared.config.nodes.iter().map(|node| make_node(&podd.shared, node, &podd.machine));
         let made: Vec<_> = futures::stream::iter(making).buffered(16).try_collect().await?;
         for (node, link) in made {
-            podd.run_node(&node, &machine);
-            podd.nodes.insert(node.config.name.clone(), (node, link));
+            podd.run_node(node, link);
         }
         Ok(podd)
     }
 
     /// The namespace of a node: its addresses, its `hostNetwork` pods.
     pub fn node_namespace(&self, name: &str) -> Option<Namespace> {
-        self.nodes.get(name).map(|(node, _)| node.namespace.clone())
+        self.nodes.get(name).map(|running| running.node.namespace.clone())
     }
 
     /// The link of a node's interface, as the [`Network`] named it.
     pub fn node_link(&self, name: &str) -> Option<LinkId> {
-        self.nodes.get(name).map(|(_, link)| *link)
+        self.nodes.get(name).map(|running| running.link)
     }
 
     /// The namespace of a pod that runs here, for port-forward and the like.
@@ -192,24 +219,77 @@ impl Podd {
     pub async fn shutdown(mut self) {
         self.shared.shutdown.cancel();
         let limit = self.shared.config.shutdown_grace + SHUTDOWN_EXTRA;
-        let managers = futures::future::join_all(self.managers.drain(..));
+        let mut nodes = std::mem::take(&mut self.nodes);
+        let managers = futures::future::join_all(nodes.values_mut().map(|running| &mut running.manager));
         if tokio::time::timeout(limit, managers).await.is_err() {
             error!("some pods did not come down in time; they die with the sandbox");
         }
-        let nodes = std::mem::take(&mut self.nodes).into_values();
         let network = &self.shared.network;
-        futures::future::join_all(nodes.map(|(node, link)| async move {
+        futures::future::join_all(nodes.into_values().map(|RunningNode { node, link, .. }| async move {
             tokio::join!(network.detach(link), node.namespace.remove());
         }))
         .await;
     }
 
-    fn run_node(&mut self, node: &Arc<Node>, machine: &Arc<Machine>) {
-        let shutdown = self.shared.shutdown.clone();
-        let beating = node::beat(self.shared.client.clone(), Arc::clone(node), Arc::clone(machine), shutdown);
-        self.helpers.push(AbortOnDropHandle::new(tokio::spawn(beating)));
-        let manager = Manager::new(Arc::clone(&self.shared), Arc::clone(node));
-        self.managers.push(tokio::spawn(manager.run().instrument(info_span!("node", name = node.config.name))));
+    /// The nodes that there are, and whether each runs.
+    pub fn nodes(&self) -> impl Iterator<Item = (&NodeConfig, bool)> {
+        self.shared.config.nodes.iter().map(|node| (node, self.nodes.contains_key(&node.name)))
+    }
+
+    /// Fails a node as a machine that loses power: its links fall silent, its processes die, its heartbeat stops, and nobody is
+    /// told. What becomes of its pods' objects is up to others.
+    ///
+    /// # Errors
+    /// When there is no such node, or it is stopped already.
+    pub async fn stop_node(&mut self, name: &str) -> Result<(), SwitchError> {
+        let config = self.node_config(name)?;
+        let Some(RunningNode { node, manager, .. }) = self.nodes.remove(name) else {
+            return Err(SwitchError::Already { node: config.name, state: "is stopped" });
+        };
+        self.shared.network.power_off(name).await;
+        // Its workers end with it, in the middle of whatever they do.
+        manager.abort();
+        let mut dead = vec![node.namespace.clone()];
+        lock(&self.shared.pods).retain(|_, pod| {
+            let is_dead = pod.is_on(name);
+            dead.extend(pod.namespace().filter(|_| is_dead));
+            !is_dead
+        });
+        futures::future::join_all(dead.iter().map(Namespace::remove)).await;
+        // A worker may have been about to make another namespace, which goes with it.
+        let _ = manager.await;
+        Ok(())
+    }
+
+    /// Starts a node again that was stopped: it registers, and runs what is still bound to it.
+    ///
+    /// # Errors
+    /// When there is no such node, it runs already, or it cannot be made.
+    pub async fn start_node(&mut self, name: &str) -> Result<(), SwitchError> {
+        let config = self.node_config(name)?;
+        if self.nodes.contains_key(name) {
+            return Err(SwitchError::Already { node: config.name, state: "runs" });
+        }
+        self.shared.network.power_on(name).await;
+        sweep(&self.shared).await;
+        let (node, link) = make_node(&self.shared, &config, &self.machine).await?;
+        self.run_node(node, link);
+        Ok(())
+    }
+
+    fn node_config(&self, name: &str) -> Result<NodeConfig, SwitchError> {
+        let found = self.shared.config.nodes.iter().find(|node| node.name == name);
+        found.cloned().ok_or_else(|| SwitchError::Unknown(name.to_owned()))
+    }
+
+    fn run_node(&mut self, node: Arc<Node>, link: LinkId) {
+        let name = node.config.name.clone();
+        let (client, shutdown) = (self.shared.client.clone(), self.shared.shutdown.clone());
+        let heartbeat = node::beat(client, Arc::clone(&node), Arc::clone(&self.machine), shutdown);
+        let heartbeat = AbortOnDropHandle::new(tokio::spawn(heartbeat));
+        let manager = Manager::new(Arc::clone(&self.shared), Arc::clone(&node));
+        let manager = tokio::spawn(manager.run().instrument(info_span!("node", name)));
+        self.nodes.insert(name, RunningNode { node, link, _heartbeat: heartbeat, manager });
     }
 }
 
@@ -386,7 +466,9 @@ impl Manager {
         let span = info_span!("pod", namespace = key.0, name = key.1);
         let pod = Arc::new(pod);
         let worker = Worker::new(Arc::clone(&self.shared), Arc::clone(&self.node), Arc::clone(&pod));
-        lock(&self.shared.pods).insert(key.clone(), worker.handle());
+        let handle = worker.handle();
+        handle.set_node(&self.node.config.name);
+        lock(&self.shared.pods).insert(key.clone(), handle);
         // manager → worker: the latest object only, so it can never fill up.
         let (desired_tx, desired_rx) = watch::channel(Desired { pod, removed: false });
         self.workers.insert(uid.clone(), desired_tx);

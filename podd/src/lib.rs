@@ -30,7 +30,7 @@ pub use config::{Config, ImageCommand, NodeConfig};
 pub use exec::{ExecError, ExecSpec};
 pub use image::bring::find_program;
 pub use image::{ImageListing, list as list_images};
-pub use kubelet::{Podd, StartError};
+pub use kubelet::{Podd, StartError, SwitchError};
 pub use logs::{LogError, LogOptions, OutputStream};
 pub use network::{HostPort, HostProtocol, Link, LinkId, Network, NetworkError, Owner};
 pub use streaming::{Framing, StreamError, StreamRequest, StreamSession, Streams};

@@ -93,4 +93,10 @@ pub trait Network: Send + Sync {
 
     /// Gives a link up and closes its device; an unknown one is ignored.
     async fn detach(&self, id: LinkId);
+
+    /// A node has lost its power: its links and those of its pods fall silent at once, and nobody is told.
+    async fn power_off(&self, node: &str);
+
+    /// A node comes back: what is left of its links is given up, before it is attached anew.
+    async fn power_on(&self, node: &str);
 }

@@ -104,6 +104,8 @@ pub(crate) struct PodHandle {
 
 #[derive(Default)]
 struct Visible {
+    /// Where it is bound to.
+    node: String,
     namespace: Option<Namespace>,
     containers: BTreeMap<String, ContainerView>,
 }
@@ -134,8 +136,17 @@ pub(crate) struct Running {
 
 impl PodHandle {
     pub(crate) fn new(uid: String, containers: impl IntoIterator<Item = (String, ContainerView)>) -> Self {
-        let visible = Visible { namespace: None, containers: containers.into_iter().collect() };
+        let containers = containers.into_iter().collect();
+        let visible = Visible { node: String::new(), namespace: None, containers };
         Self { uid, inner: Mutex::new(visible) }
+    }
+
+    pub(crate) fn set_node(&self, node: &str) {
+        lock(&self.inner).node = node.to_owned();
+    }
+
+    pub(crate) fn is_on(&self, node: &str) -> bool {
+        lock(&self.inner).node == node
     }
 
     pub(crate) fn set_namespace(&self, namespace: Option<Namespace>) {

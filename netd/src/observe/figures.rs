@@ -1,5 +1,7 @@
 //! Everything that is counted and every limit, for the API and for Prometheus alike.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 
 use crate::{Netd, RelayStats, Stats};
@@ -40,12 +42,33 @@ impl Figure {
 
 /// Everything that the data plane counts, and its limits; those of one name are together. Blocks until it has answered.
 pub fn figures(netd: &Netd) -> Vec<Figure> {
-    let mut all = packets(&netd.stats());
-    all.extend(flows(&netd.stats()));
+    let stats = netd.stats();
+    let mut all = packets(&stats);
+    all.extend(flows(&stats));
     all.extend(relay(netd.relay_stats()));
     all.extend(tables(netd));
     all.extend(limits(netd));
     all
+}
+
+/// Writes figures in the text form of OpenMetrics, as families with `minisvc_netd_` in front of their names.
+pub fn open_metrics(figures: &[Figure], out: &mut String) {
+    let mut last = "";
+    for Figure { name, label, kind, value, help } in figures {
+        let (kind, suffix) = match kind {
+            FigureKind::Counter => ("counter", "_total"),
+            FigureKind::Gauge | FigureKind::Limit => ("gauge", ""),
+        };
+        // Writing to a String cannot fail.
+        if last != *name {
+            let _ = writeln!(out, "# HELP minisvc_netd_{name} {help}\n# TYPE minisvc_netd_{name} {kind}");
+        }
+        last = name;
+        let _ = match label {
+            Some((key, of)) => writeln!(out, "minisvc_netd_{name}{suffix}{{{key}=\"{of}\"}} {value}"),
+            None => writeln!(out, "minisvc_netd_{name}{suffix} {value}"),
+        };
+    }
 }
 
 fn count(name: &'static str, value: u64, help: &'static str) -> Figure {
@@ -172,6 +195,31 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn figures_are_told_as_prometheus_reads_them() {
+        let dropped = |reason, value| Figure {
+            label: Some(("reason", reason)),
+            ..count("packets_dropped", value, "packets that were dropped, by reason")
+        };
+        let figures =
+            [dropped("spoofed", 1), dropped("no_room", 2), gauge("flows", 3, "now"), limit("flows_limit", 4, "most")];
+        let mut text = String::new();
+        open_metrics(&figures, &mut text);
+        let expected = "\
+# HELP minisvc_netd_packets_dropped packets that were dropped, by reason
+# TYPE minisvc_netd_packets_dropped counter
+minisvc_netd_packets_dropped_total{reason=\"spoofed\"} 1
+minisvc_netd_packets_dropped_total{reason=\"no_room\"} 2
+# HELP minisvc_netd_flows now
+# TYPE minisvc_netd_flows gauge
+minisvc_netd_flows 3
+# HELP minisvc_netd_flows_limit most
+# TYPE minisvc_netd_flows_limit gauge
+minisvc_netd_flows_limit 4
+";
+        assert_eq!(text, expected);
+    }
 
     #[test]
     fn figures_of_one_name_are_together_and_differ_in_their_label() {

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-pub use figures::{Figure, FigureKind, figures};
+pub use figures::{Figure, FigureKind, figures, open_metrics};
 pub use flows::{AddressMatch, FlowQuery, FlowView, NameMatch, flows};
 pub use places::{Place, PlaceKind, Places};
 pub use service_ports::{EndpointView, FrontendView, ServicePortQuery, ServicePortView, service_ports};

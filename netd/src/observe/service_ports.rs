@@ -140,9 +140,12 @@ fn usages(netd: &Netd, query: ServicePortQuery) -> Usages {
     all
 }
 
+/// A Service port and where it is reached.
+type Reached<'t> = (&'t ServicePort, Vec<(&'t Frontend, FrontendKind)>);
+
 fn views(table: &ServiceTable, places: &Places, query: &ServicePortQuery, usages: &Usages) -> Vec<ServicePortView> {
     // All frontends of one Service port and family share it, so its address tells them apart.
-    let mut found: HashMap<*const ServicePort, (&ServicePort, Vec<(&Frontend, FrontendKind)>)> = HashMap::new();
+    let mut found: HashMap<*const ServicePort, Reached<'_>> = HashMap::new();
     for (frontend, target) in table.frontends().filter(|(_, target)| is_wanted(query, target.service.id())) {
         let entry = found.entry(Arc::as_ptr(&target.service)).or_insert_with(|| (&target.service, Vec::new()));
         entry.1.push((frontend, target.kind));

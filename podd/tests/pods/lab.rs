@@ -13,7 +13,9 @@ use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use minisvc_apiserver::{ApiServer, Identity, Options};
-use minisvc_podd::{Config, ExecSpec, ImageCommand, Link, LinkId, LogOptions, Network, NetworkError, NodeConfig, Podd};
+use minisvc_podd::{
+    Config, ExecSpec, ImageCommand, Link, LinkId, LogOptions, Network, NetworkError, NodeConfig, Owner, Podd,
+};
 use minisvc_sandbox::{ExitStatus, LaunchOptions, Sandbox};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -51,6 +53,15 @@ impl Network for Plug {
         // Closing a device takes the kernel a while.
         tokio::task::spawn_blocking(move || drop(link)).await.expect("closing does not panic");
     }
+
+    async fn power_off(&self, node: &str) {
+        let mut links = self.links.lock().expect("not poisoned");
+        links.1.retain(
+            |_, link| !matches!(&link.owner, Owner::Pod { node: name, .. } | Owner::Node { name } if name == node),
+        );
+    }
+
+    async fn power_on(&self, _: &str) {}
 }
 
 /// A lab.

@@ -12,8 +12,10 @@ mod images;
 mod lab;
 mod life;
 mod logs;
+mod nodes;
 mod probes;
 mod scale;
+mod trouble;
 mod view;
 
 use std::process::ExitCode;
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
             images::TESTS,
             life::TESTS,
             logs::TESTS,
+            nodes::TESTS,
             probes::TESTS,
             scale::TESTS,
             view::TESTS,
