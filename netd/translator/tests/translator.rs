@@ -32,6 +32,8 @@ mod model;
 mod properties;
 #[path = "translator/relay.rs"]
 mod relay;
+#[path = "translator/scale.rs"]
+mod scale;
 #[path = "translator/sctp.rs"]
 mod sctp;
 #[path = "translator/topology.rs"]
