@@ -5,6 +5,7 @@
 //! which live in the lab's control plane.
 
 mod answer;
+mod backlog;
 mod cache;
 mod forward;
 mod message;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::answer::{self, Ask, Considered};
+use crate::backlog::Backlog;
 use crate::forward::{ForwardError, Forwarder};
 use crate::message::{self, Reply, Request, Transport};
 use crate::shares::{Share, Shares};
@@ -28,6 +29,11 @@ const MAX_CONNECTIONS: usize = 512;
 
 /// Datagrams that are answered before others of the program get their turn.
 const BATCH: usize = 64;
+
+/// Datagrams that are read at once when more come than can be answered, and answers between two such readings: few, so that the
+/// socket has room again before it is full for everybody.
+const READ_AHEAD: usize = 512;
+const ANSWERS: usize = 8;
 
 /// Tasks that read one UDP socket, at most. They take half of the processors, so that a flood leaves the other half.
 const MAX_READERS: usize = 4;
@@ -105,16 +111,35 @@ impl Server {
                 tracing::error!(%error, "the DNS socket cannot be read any more");
                 return;
             }
-            for _ in 0..BATCH {
-                match socket.try_recv_from(&mut bytes) {
-                    Ok((length, client)) => {
-                        let message = bytes.get(..length).unwrap_or_default();
-                        self.datagram(&socket, message, client, &mut out);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    // An ICMP error about an earlier answer shows up here; the next datagram is nobody's fault.
-                    Err(error) => tracing::debug!(%error, "a datagram could not be read"),
+            let mut read = 0;
+            while read < BATCH {
+                let Some((client, length)) = receive(&socket, &mut bytes) else { break };
+                self.datagram(&socket, bytes.get(..length).unwrap_or_default(), client, &mut out);
+                read += 1;
+            }
+            if read == BATCH {
+                // More than a batch was waiting: from now on in turns, until nobody waits.
+                self.in_turns(&socket, &mut bytes, &mut out).await;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Answers what waits, each client in its turn.
+    async fn in_turns(self: &Arc<Self>, socket: &Arc<UdpSocket>, bytes: &mut [u8], out: &mut Vec<u8>) {
+        let mut backlog = Backlog::default();
+        loop {
+            for _ in 0..READ_AHEAD {
+                let Some((client, length)) = receive(socket, bytes) else { break };
+                if !backlog.push(client, bytes.get(..length).unwrap_or_default()) {
+                    self.counters.add(Count::Flooded);
                 }
+            }
+            for (client, message) in std::iter::from_fn(|| backlog.pop()).take(ANSWERS) {
+                self.datagram(socket, &message, client, out);
+            }
+            if backlog.is_empty() || self.shutdown.is_cancelled() {
+                return;
             }
             tokio::task::yield_now().await;
         }
@@ -266,6 +291,20 @@ impl Server {
     #[cfg(test)]
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
+    }
+}
+
+/// A datagram, if one waits.
+fn receive(socket: &UdpSocket, bytes: &mut [u8]) -> Option<(SocketAddr, usize)> {
+    match socket.try_recv_from(bytes) {
+        Ok((length, client)) => Some((client, length)),
+        Err(error) => {
+            // An ICMP error about an earlier answer shows up here, once; the next datagram is nobody's fault.
+            if error.kind() != io::ErrorKind::WouldBlock {
+                tracing::debug!(%error, "a datagram could not be read");
+            }
+            None
+        }
     }
 }
 

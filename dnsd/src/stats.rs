@@ -19,6 +19,7 @@ pub(crate) enum Count {
     IgnoredShort,
     IgnoredResponse,
     IgnoredSource,
+    Flooded,
     Unsent,
     Forwarded,
     UpstreamFailed,
@@ -31,7 +32,7 @@ pub(crate) enum Count {
 }
 
 /// Metric, label pair and help of each [`Count`], in its order.
-const NAMES: [(&str, &str, &str); 22] = [
+const NAMES: [(&str, &str, &str); 23] = [
     ("minisvc_dns_queries_total", r#"transport="udp""#, "Messages received."),
     ("minisvc_dns_queries_total", r#"transport="tcp""#, ""),
     ("minisvc_dns_answers_total", r#"code="NOERROR""#, "Answers by their code."),
@@ -45,6 +46,7 @@ const NAMES: [(&str, &str, &str); 22] = [
     ("minisvc_dns_ignored_total", r#"reason="too short""#, "Messages without an answer."),
     ("minisvc_dns_ignored_total", r#"reason="no question but an answer""#, ""),
     ("minisvc_dns_ignored_total", r#"reason="no address to answer to""#, ""),
+    ("minisvc_dns_flooded_total", "", "Messages dropped because their sender had too many waiting."),
     ("minisvc_dns_unsent_total", "", "Answers that could not be sent."),
     ("minisvc_dns_forwarded_total", "", "Questions passed on to an upstream."),
     ("minisvc_dns_upstream_failures_total", "", "Times that an upstream did not answer or answered nonsense."),
