@@ -11,6 +11,9 @@ use minisvc_sandbox::Credentials;
 
 pub use crate::image::ImageCommand;
 
+/// Room for any server that is not broken, and few enough that the machine survives one that is.
+const PROCESS_LIMIT: u32 = 4096;
+
 /// One virtual node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
@@ -60,6 +63,9 @@ pub struct Config {
     pub mtu: u32,
     /// Open TUN devices with segmentation offload; the [`Network`](crate::Network) is told.
     pub offload: bool,
+    /// The most processes and threads of a pod, where the kernel can limit them
+    /// ([`can_limit_processes`](minisvc_sandbox::can_limit_processes)). Pods in their node's network are not limited.
+    pub process_limit: Option<u32>,
     /// How much a container may write to its log before the older half is dropped, in bytes.
     pub log_limit: u64,
 }
@@ -85,6 +91,7 @@ impl Config {
             node_ports: 30000..=32767,
             mtu: 65535,
             offload: false,
+            process_limit: Some(PROCESS_LIMIT),
             log_limit: 20 << 20,
         }
     }

@@ -25,6 +25,7 @@ use crate::logs::read::{LogError, LogOptions};
 use crate::network::{Link, LinkId, Network, NetworkError, Owner};
 use crate::node::{self, Machine};
 use crate::pod::worker::{Desired, Worker};
+use crate::processes;
 use crate::recorder::Recorder;
 use crate::shared::{Node, Shared, lock};
 use crate::streaming::{self, StreamError, StreamRequest, StreamSession};
@@ -150,8 +151,9 @@ impl Podd {
             pods: Mutex::default(),
         });
         sweep(&shared).await;
+        let counting = AbortOnDropHandle::new(tokio::spawn(processes::watch(Arc::clone(&shared))));
         let machine = Arc::new(Machine::read());
-        let mut podd = Self { shared, nodes: BTreeMap::new(), machine, _helpers: vec![poster, reflecting] };
+        let mut podd = Self { shared, nodes: BTreeMap::new(), machine, _helpers: vec![poster, reflecting, counting] };
         let making = podd.shared.config.nodes.iter().map(|node| make_node(&podd.shared, node, &podd.machine));
         let made: Vec<_> = futures::stream::iter(making).buffered(16).try_collect().await?;
         for (node, link) in made {
@@ -305,7 +307,7 @@ async fn make_node(shared: &Shared, config: &NodeConfig, machine: &Machine) -> R
     check_families(config)?;
     let failed = |source| StartError::Node { node: name.clone(), source };
     let ipv6 = config.addresses.iter().any(IpAddr::is_ipv6);
-    let spec = NamespaceSpec { name: name.clone(), hostname: name.clone(), ipv6 };
+    let spec = NamespaceSpec { name: name.clone(), hostname: name.clone(), ipv6, processes: None };
     let namespace = shared.sandbox.make_namespace(spec).await.map_err(failed)?;
     let tun = TunSpec {
         mtu: shared.config.mtu,

@@ -18,6 +18,7 @@ mod network;
 mod node;
 mod pod;
 mod probe;
+mod processes;
 mod recorder;
 mod shared;
 mod streaming;

@@ -21,13 +21,13 @@ mod protocol;
 mod spec;
 mod sys;
 
-pub use agent::open_host_tun;
+pub use agent::{can_limit_processes, open_host_tun};
 pub use error::{LaunchError, OsError, SandboxError, SpawnError};
 pub use fds::{FdListener, FdSocket, MESSAGE_LIMIT, PeerCredentials, watch_fd};
 pub use helper::helper_main;
 pub use launch::{LaunchOptions, Sandbox};
 pub use namespace::{Namespace, Process};
-pub use preflight::{Problem, preflight};
+pub use preflight::{Problem, preflight, remarks};
 pub use spec::{
     Credentials, ExitStatus, Mount, MountSpace, NamespaceSpec, ProcessId, ProcessSpec, SocketKind, TunSpec,
 };

@@ -184,6 +184,17 @@ impl Namespace {
         }
     }
 
+    /// How many processes there are inside, the agent included.
+    ///
+    /// # Errors
+    /// [`SandboxError::Gone`].
+    pub async fn count_processes(&self) -> Result<usize, SandboxError> {
+        match self.handle.shared.request(RequestBody::CountProcesses, &[]).await?.answer {
+            Answer::Processes(count) => Ok(count),
+            _ => Err(SandboxError::Gone),
+        }
+    }
+
     /// Kills everything inside and returns when it is dead. The kernel takes the network down soon after.
     pub async fn remove(&self) {
         self.handle.shared.kill();

@@ -48,6 +48,18 @@ pub fn preflight() -> Vec<Problem> {
     problems
 }
 
+/// What this machine cannot do although labs run on it.
+pub fn remarks() -> Vec<Problem> {
+    let unlimited = || {
+        Problem {
+        what: "The number of processes of a pod is not limited.".into(),
+        why: "This kernel counts processes for the whole machine only, so a program that forks without end takes all of it.".into(),
+        mend: "Use Linux 6.14 or later, or start minisvc below a limit: systemd-run --user --scope -p TasksMax=8192 minisvc up".into(),
+    }
+    };
+    (!crate::can_limit_processes()).then(unlimited).into_iter().collect()
+}
+
 fn check_kernel(has_mount_setattr: bool) -> Option<Problem> {
     let missing = || Problem {
         what: "This kernel is too old.".into(),

@@ -50,6 +50,7 @@ pub(crate) enum RequestBody {
     Socket(SocketKind),
     Spawn(SpawnRequest),
     Signal { process: u64, signal: i32 },
+    CountProcesses,
 }
 
 /// A range of ports, both ends included, of an own address that is to leave through an interface.
@@ -94,6 +95,7 @@ pub(crate) enum Answer {
         pid: i32,
         ran_as_requested: bool,
     },
+    Processes(usize),
     NotSpawned(SpawnError),
     Failed(SandboxError),
 }

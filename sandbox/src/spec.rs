@@ -18,12 +18,15 @@ pub struct NamespaceSpec {
     pub hostname: String,
     /// Whether interfaces inside may have IPv6 addresses. Off, the kernel sends no router solicitations into the TUN.
     pub ipv6: bool,
+    /// The most processes (and threads) at a time, where the kernel can limit them for a namespace: see
+    /// [`can_limit_processes`](crate::can_limit_processes).
+    pub processes: Option<u32>,
 }
 
 impl NamespaceSpec {
-    /// A namespace without IPv6.
+    /// A namespace without IPv6 and without a limit of processes.
     pub fn new(name: impl Into<String>, hostname: impl Into<String>) -> Self {
-        Self { name: name.into(), hostname: hostname.into(), ipv6: false }
+        Self { name: name.into(), hostname: hostname.into(), ipv6: false, processes: None }
     }
 }
 

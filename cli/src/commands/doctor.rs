@@ -21,6 +21,7 @@ pub(crate) fn doctor(args: &DoctorArgs) -> Result<ExitCode, CliError> {
     let missing = minisvc_sandbox::preflight();
     let mut notes = leftovers::find(args)?;
     notes.extend(routes::find());
+    notes.extend(minisvc_sandbox::remarks());
     for problem in missing.iter().chain(&notes) {
         output::print(&format!("{}\n  why:  {}\n  mend: {}\n", problem.what, problem.why, problem.mend))?;
     }

@@ -211,7 +211,12 @@ async fn make_network(
     let lease = Lease::take(node)?;
     let name = pod.metadata.name.clone().unwrap_or_default();
     let ipv6 = lease.addresses.iter().any(IpAddr::is_ipv6);
-    let spec = NamespaceSpec { name: name.clone(), hostname: names.kernel.clone(), ipv6 };
+    let spec = NamespaceSpec {
+        name: name.clone(),
+        hostname: names.kernel.clone(),
+        ipv6,
+        processes: shared.config.process_limit,
+    };
     let namespace = shared.sandbox.make_namespace(spec).await.map_err(|error| chain(&error))?;
     let tun = TunSpec {
         mtu: shared.config.mtu,

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
             nodes::TESTS,
             probes::TESTS,
             scale::TESTS,
+            trouble::TESTS,
             view::TESTS,
         ]),
     }

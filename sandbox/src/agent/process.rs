@@ -8,7 +8,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::fstat;
 use nix::unistd::Pid;
 
+use crate::agent::limits::ProcessLimit;
 use crate::spec::ExitStatus;
+
+/// Rounds of killing after which the container must be one that forks faster than it dies.
+const PATIENT_ROUNDS: u32 = 3;
 
 /// Forked; has not yet said that its program runs, or why not.
 pub(super) struct Starting {
@@ -36,14 +40,25 @@ pub(super) struct Running {
 /// Kills every process in the mount namespace: what is left of a container when its first process has ended.
 ///
 /// A process that made a mount namespace of its own is not found, and lives until the whole namespace is removed.
-pub(super) fn kill_all_in(space: &OwnedFd) {
+pub(super) fn kill_all_in(space: &OwnedFd, limit: ProcessLimit) {
     let Ok(space) = fstat(space) else { return };
     let mut killed = BTreeSet::new();
+    let mut rounds = 0;
     // Until a round finds nobody new: a process may fork while we look, but its child is found in the next round.
     loop {
         let found: Vec<i32> = processes_in(space.st_dev, space.st_ino).filter(|pid| !killed.contains(pid)).collect();
         if found.is_empty() {
+            if rounds > PATIENT_ROUNDS {
+                limit.release();
+            }
             return;
+        }
+        rounds += 1;
+        if rounds == PATIENT_ROUNDS + 1 {
+            limit.hold();
+            // Numbers have come round meanwhile: what has one of these may be another.
+            killed.clear();
+            continue;
         }
         for pid in found {
             // An error means that it has just ended by itself.
@@ -51,6 +66,12 @@ pub(super) fn kill_all_in(space: &OwnedFd) {
             killed.insert(pid);
         }
     }
+}
+
+/// How many processes the namespace has.
+pub(super) fn count() -> usize {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok())).count()
 }
 
 fn processes_in(device: u64, inode: u64) -> impl Iterator<Item = i32> {

@@ -12,8 +12,9 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
+use crate::agent::limits::ProcessLimit;
 use crate::agent::net;
-use crate::agent::process::{Running, Starting, kill_all_in};
+use crate::agent::process::{Running, Starting, count, kill_all_in};
 use crate::agent::rules;
 use crate::agent::spawn;
 use crate::error::{SandboxError, SpawnError};
@@ -39,7 +40,8 @@ fn begin(socket: OwnedFd, spec: &NamespaceSpec) -> io::Result<()> {
         return Ok(());
     }
     let signals = watch_children()?;
-    let agent = Agent { socket, signals, starting: Vec::new(), running: BTreeMap::new(), last_process: 0 };
+    let limit = ProcessLimit::set(spec.processes);
+    let agent = Agent { socket, signals, limit, starting: Vec::new(), running: BTreeMap::new(), last_process: 0 };
     agent.serve()
 }
 
@@ -64,6 +66,7 @@ fn watch_children() -> io::Result<SignalFd> {
 struct Agent {
     socket: OwnedFd,
     signals: SignalFd,
+    limit: ProcessLimit,
     /// Forked, not known yet to have executed their program. The main process limits how many there are.
     starting: Vec<Starting>,
     running: BTreeMap<Pid, Running>,
@@ -115,6 +118,7 @@ impl Agent {
                 let answer = rules::reflect(&wanted).map_or_else(Answer::Failed, |()| Answer::Done);
                 return self.answer(id, answer, &[]);
             }
+            RequestBody::CountProcesses => return self.answer(id, Answer::Processes(count()), &[]),
             RequestBody::Socket(kind) => net::open_socket(kind),
             RequestBody::Spawn(request) => {
                 return match self.start(id, &request, fds) {
@@ -220,7 +224,7 @@ impl Agent {
 
     fn ended(&self, running: Running, status: ExitStatus) -> io::Result<()> {
         if let (true, Some(space)) = (running.owns_space, &running.space) {
-            kill_all_in(space);
+            kill_all_in(space, self.limit);
         }
         send(&self.socket, &Notice::Exited { process: running.process, status }, &[])
     }

@@ -40,6 +40,7 @@ const CHECKS: &[Check] = checks![
     processes::test_a_process_runs_as_the_user_that_was_asked_for,
     processes::test_a_container_ends_with_its_first_process,
     processes::test_a_signal_reaches_the_first_process_alone,
+    processes::test_what_forks_without_end_is_bounded_and_ends_with_its_container,
     processes::test_a_start_that_nobody_waits_for_is_undone,
     mounts::test_each_namespace_has_its_own_hostname_and_process_list,
     mounts::test_files_are_replaced_for_one_container_only,

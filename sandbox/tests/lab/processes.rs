@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use minisvc_sandbox::{Credentials, ExitStatus, MountSpace, ProcessSpec, SandboxError, SpawnError};
+use minisvc_sandbox::{Credentials, ExitStatus, MountSpace, NamespaceSpec, ProcessSpec, SandboxError, SpawnError};
 
 use crate::support::{
     command, eventually, is_root, lab, marked, marker, output, pod, processes_with, run, shell, sleepers_with,
@@ -254,4 +254,28 @@ async fn yield_times(count: u32) {
     for _ in 0..count {
         tokio::task::yield_now().await;
     }
+}
+
+pub(crate) async fn test_what_forks_without_end_is_bounded_and_ends_with_its_container() {
+    if !minisvc_sandbox::can_limit_processes() {
+        println!("this kernel has no limit of processes for a namespace");
+        return;
+    }
+    const LIMIT: u32 = 800;
+    let lab = lab().await;
+    let spec = NamespaceSpec { processes: Some(LIMIT), ..NamespaceSpec::new("bomb", "bomb") };
+    let bomb = lab.make_namespace(spec).await.unwrap();
+    // It starts another for as long as it can; the others wait, so that the machine need not suffer.
+    let script = "n=0; while sleep 1000 & do n=$((n + 1)); [ $n -lt 2000 ] || exit 3; done 2>/dev/null; exit 4";
+    let (_, status) = run(&bomb, ProcessSpec { mounts: MountSpace::New(Vec::new()), ..shell(script) }).await.unwrap();
+    assert_ne!(status, ExitStatus::Code(3), "it could start 2000 processes");
+    // The same, for ever: only a killer who lets nobody fork meanwhile gets all of them.
+    let forever = "f() { f & f & }; f; exit 5";
+    let (_, status) = run(&bomb, ProcessSpec { mounts: MountSpace::New(Vec::new()), ..shell(forever) }).await.unwrap();
+    assert_eq!(status, ExitStatus::Code(5));
+    let left = bomb.count_processes().await.unwrap();
+    assert!(left < 50, "{left} processes are left");
+    assert_eq!(output(&bomb, MountSpace::Agent, "echo usable again").await, "usable again");
+    assert_eq!(output(&pod(&lab).await, MountSpace::Agent, "echo unharmed").await, "unharmed");
+    lab.shutdown().await;
 }
