@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use etherparse::{PacketBuilder, SlicedPacket};
@@ -230,6 +231,74 @@ fn a_link_that_is_let_go_is_closed_and_no_longer_routed_to() {
     netd.shutdown();
     let mut rest = [0; 2048];
     while client.read(&mut rest).expect("closed, not timed out") > 0 {}
+}
+
+// D-003, D-089
+#[test]
+fn a_flow_goes_on_while_tables_of_ten_thousand_services_come_and_go() {
+    let netd = netd();
+    let ((mut client, _), (mut backend, _)) = (link(&netd, CLIENT), link(&netd, BACKEND));
+    publish_service(&netd);
+    let others: Vec<_> = (0..10_000).map(big_service).collect();
+    let (publisher, done) = (Arc::clone(&netd.shared.publisher), Arc::new(AtomicBool::new(false)));
+    let finished = Arc::clone(&done);
+    let changing = std::thread::spawn(move || {
+        for _ in 0..3 {
+            publisher.update(|inputs| {
+                for (service, slice) in &others {
+                    inputs.services.insert(service.key.clone(), service.clone());
+                    inputs.slices.insert(service.key.clone(), slice.clone());
+                }
+            });
+            publisher.update(|inputs| {
+                for (service, _) in &others {
+                    inputs.services.remove(&service.key);
+                    inputs.slices.remove(&service.key);
+                }
+            });
+        }
+        finished.store(true, Ordering::SeqCst);
+    });
+    let mut passed = 0_u32;
+    while !done.load(Ordering::SeqCst) {
+        client.write_all(&udp((CLIENT, 4000), (VIP, 80), &passed.to_be_bytes())).expect("sent");
+        let mut storage = [0; 2048];
+        let length = backend.read(&mut storage).expect("a packet before the deadline");
+        assert_eq!(storage[length - 4..length], passed.to_be_bytes(), "the one that was sent, and none was lost");
+        passed += 1;
+    }
+    changing.join().expect("no panic");
+    let counters = netd.stats().translator;
+    assert_eq!((counters.forwarded, counters.flows), (u64::from(passed), 1));
+    netd.shutdown();
+}
+
+/// A Service with ten endpoints, by its number.
+fn big_service(number: u32) -> (ServiceRecord, SliceRecord) {
+    let key = ObjectKey::new(Some("big"), Some(&format!("service-{number}")));
+    let address = |first: Ipv4Addr, number: u32| IpAddr::from(Ipv4Addr::from_bits(first.to_bits() + number));
+    let port = ServicePortRecord { name: "".into(), protocol: Protocol::Tcp, port: 80, node_port: None };
+    let service = ServiceRecord {
+        key: key.clone(),
+        cluster_ips: vec![address(Ipv4Addr::new(10, 96, 8, 0), number)],
+        load_balancer_ips: vec![],
+        external_ips: vec![],
+        ports: vec![port],
+        policies: minisvc_translator::Policies::default(),
+        health_port: None,
+        created: 0,
+        unhandled: false,
+    };
+    let endpoint = |place: u32| EndpointRecord {
+        address: address(Ipv4Addr::new(10, 245, 0, 0), number * 10 + place),
+        ready: true,
+        serving: true,
+        terminating: false,
+        node: None,
+        hints: None,
+    };
+    let ports = vec![PortRecord { name: "".into(), protocol: Protocol::Tcp, port: 8080 }];
+    (service, SliceRecord { service: key, ports, endpoints: (0..10).map(endpoint).collect() })
 }
 
 /// What comes out of a wire with offload: the header, and the packet after it.
