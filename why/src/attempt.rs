@@ -1,4 +1,4 @@
-//! What really happened: recent connections, faults that are made on purpose, and one connection that was tried.
+//! What really happened: recent connections, and one connection that was tried.
 
 use crate::Context;
 use crate::facts::Service;
@@ -16,17 +16,6 @@ pub(crate) fn flows(context: Context<'_>, report: &mut Report, service: &Service
             format!("{} of late, the last from {client} to {endpoint} ({state})", crate::count(number, "connection")),
         );
     }
-}
-
-/// A fault that concerns the Service explains whatever else is seen.
-pub(crate) fn faults(context: Context<'_>, service: &Service) -> Result<(), Problem> {
-    let concerns =
-        |fault: &&crate::ActiveFault| fault.services.is_empty() || fault.services.contains(&service.metadata.key());
-    let Some(fault) = context.facts.faults.iter().find(concerns) else { return Ok(()) };
-    let sentence =
-        format!("fault {} is active and concerns Service {}: {}", fault.name, service.metadata.path(), fault.effect);
-    let undo: Vec<&str> = fault.undo.iter().map(String::as_str).collect();
-    Err(Problem::new(Cause::FaultActive, sentence).mend(&undo))
 }
 
 /// The last check: a connection from the client.

@@ -40,7 +40,7 @@ pub struct Facts {
     /// Addresses of Services, as ranges.
     pub service_cidrs: Vec<IpNet>,
     /// Faults that are made on purpose at the moment.
-    pub faults: Vec<ActiveFault>,
+    pub faults: Vec<Fault>,
     /// What listens inside a pod; nothing for pods that were not asked or did not answer.
     pub sockets: BTreeMap<Key, Vec<Listener>>,
     /// The last line that a container wrote before it ended, by pod and container.
@@ -140,19 +140,6 @@ pub struct Flow {
     pub endpoint: SocketAddr,
     /// Its state, in the data plane's words.
     pub state: String,
-}
-
-/// A fault that is made on purpose.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ActiveFault {
-    /// Its name.
-    pub name: String,
-    /// What it does, such as `loss 30%`.
-    pub effect: String,
-    /// Services that it concerns; none means that it may concern any.
-    pub services: Vec<Key>,
-    /// The command that ends it.
-    pub undo: Vec<String>,
 }
 
 macro_rules! records {
@@ -485,6 +472,57 @@ records! {
         namespace: String,
         /// Name.
         name: String,
+    }
+    /// A fault that is made on purpose.
+    Fault {
+        /// Metadata.
+        metadata: Meta,
+        /// What it does to whom.
+        spec: FaultSpec,
+    }
+    /// What a fault does, between which two sides.
+    FaultSpec {
+        /// One side; what it does not say fits everybody.
+        from: FaultSide,
+        /// The other side.
+        to: FaultSide,
+        /// Each packet comes so much later.
+        delay_milliseconds: u64,
+        /// And so much more or less.
+        jitter_milliseconds: u64,
+        /// How many packets are lost.
+        loss_percent: f64,
+        /// How many come twice.
+        duplicate_percent: f64,
+        /// How many overtake others.
+        reorder_percent: f64,
+        /// How many are damaged.
+        corrupt_percent: f64,
+        /// How much may pass.
+        rate_kilobits_per_second: Option<u64>,
+        /// Whether new connections are refused.
+        refuse: bool,
+        /// Whether nothing passes.
+        partition: bool,
+    }
+    /// One side of a fault: everything that is said must fit.
+    FaultSide {
+        /// Of the pod, the labels or the Service; `default` if it is not said.
+        namespace: Option<String>,
+        /// A pod.
+        pod: Option<String>,
+        /// Pods with these labels.
+        match_labels: Option<BTreeMap<String, String>>,
+        /// The endpoints of a Service.
+        service: Option<String>,
+        /// What is on this node.
+        node: Option<String>,
+        /// What is in this zone.
+        zone: Option<String>,
+        /// The workstation.
+        workstation: bool,
+        /// What is outside of the lab.
+        outside: bool,
     }
     /// A Deployment, StatefulSet, ReplicaSet or DaemonSet.
     Workload {

@@ -9,6 +9,7 @@ mod address;
 mod attempt;
 mod external;
 mod facts;
+mod faults;
 mod findings;
 mod front;
 mod names;

@@ -52,7 +52,8 @@ fn source_ranges(
         change(Problem::new(Cause::SourceRange, sentence), service, &json!({"loadBalancerSourceRanges": wanted}));
     match entry {
         Entry::Outside(address) if front::is_load_balancer(service, address) => Err(problem),
-        Entry::Own if !service.load_balancer_ips().is_empty() => {
+        // What comes from a pod goes to the clusterIP, which is for all.
+        Entry::Own if !service.load_balancer_ips().is_empty() && context.question.client == Client::Workstation => {
             report.odd("policy", problem);
             Ok(())
         }

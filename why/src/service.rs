@@ -3,7 +3,9 @@
 use crate::facts::{Facts, Node, Pod, Service, ServicePort};
 use crate::findings::{Cause, Checked, Problem, Report};
 use crate::near::nearest;
-use crate::{Context, attempt, count, external, front, list, names, pods, policy, ports, selector, slices, sockets};
+use crate::{
+    Context, attempt, count, external, faults, front, list, names, pods, policy, ports, selector, slices, sockets,
+};
 
 /// The label by which a Service leaves its traffic to another data plane.
 const PROXY_LABEL: &str = "service.kubernetes.io/service-proxy-name";
@@ -97,6 +99,8 @@ pub(crate) fn check(context: Context<'_>, report: &mut Report, service: &Service
         slices::by_hand(context, report, service, &asked).map_err(|problem| ("slices", problem))?
     } else {
         let members = selector::members(context, report, service).map_err(|problem| ("selector", problem))?;
+        // What else is seen, probes that fail among it, may come of it.
+        faults::check(context, report, service, &members).map_err(|problem| ("faults", problem))?;
         let usable = pods::usable(context, report, service, members).map_err(|problem| ("pods", problem))?;
         ports::check(context, report, service, &asked, &usable).map_err(|problem| ("target port", problem))?;
         sockets::check(context, report, service, &asked, &usable, entry).map_err(|problem| ("sockets", problem))?;
@@ -107,7 +111,6 @@ pub(crate) fn check(context: Context<'_>, report: &mut Report, service: &Service
     policy::check(context, report, service, entry).map_err(|problem| ("policy", problem))?;
     names::of_service(context, report, service).map_err(|problem| ("name", problem))?;
     attempt::flows(context, report, service);
-    attempt::faults(context, service).map_err(|problem| ("faults", problem))?;
     attempt::check(context, report).map_err(|problem| ("connection", problem))?;
     Ok(format!(
         "Service {} answers: {backends} behind {}",
@@ -185,7 +188,11 @@ fn asked_ports<'a>(context: Context<'_>, service: &'a Service, entry: Entry<'_>)
         ));
     }
     let mut sentence = format!("Service {path} has no port {number}; it has {}", list(&labels));
-    if let Some((_, port)) = all.iter().find(|(_, port)| port.target_port.as_u64() == Some(u64::from(number))) {
+    let members = || context.facts.pods.iter().filter(|pod| service.selects(pod));
+    let is_target = |port: &ServicePort| {
+        port.target_port.as_u64() == Some(u64::from(number)) || members().any(|pod| port.resolve(pod) == Some(number))
+    };
+    if let Some((_, port)) = all.iter().find(|(_, port)| is_target(port)) {
         sentence += &format!(": {number} is the port of its pods, at the Service ask {}", port.port);
     } else if let Some((_, port)) = all.iter().find(|(_, port)| port.node_port == Some(number)) {
         sentence += &format!(": {number} is its port at the nodes, at the Service ask {}", port.port);

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{World, ask, service, slice, socket, unplaced, unready, waiting};
-use minisvc_why::{ActiveFault, Cause, Outcome};
+use minisvc_why::{Cause, Fault, Outcome};
 use serde_json::{Value, json};
 
 /// One broken set-up.
@@ -926,17 +926,34 @@ fn addresses_and_rules_that_leave_somebody_out() {
         Row {
             label: "a fault",
             breaks: |world| {
-                world.rest.faults.push(ActiveFault {
-                    name: "slow".into(),
-                    effect: "loss 30%".into(),
-                    services: vec![("default".into(), "web".into())],
-                    undo: ["minisvc", "fault", "stop", "slow"].map(str::to_owned).to_vec(),
-                })
+                let spec = json!({"to": {"service": "web"}, "lossPercent": 30, "delayMilliseconds": 100});
+                world.rest.faults = vec![fault(&spec)];
             },
             asks: WEB,
             cause: Cause::FaultActive,
-            says: &["fault slow", "loss 30%"],
-            mends: "minisvc fault stop slow",
+            says: &["fault slow", "30% of the packets are lost", "100 ms"],
+            mends: "minisvc delete faults slow",
+        },
+        Row {
+            label: "a fault that cuts a node off, so that probes fail",
+            breaks: |world| {
+                world.both(unready);
+                world.rest.faults = vec![fault(&json!({"to": {"zone": "zone-a"}, "partition": true}))];
+            },
+            asks: WEB,
+            cause: Cause::FaultActive,
+            says: &["nothing passes"],
+            mends: "minisvc delete faults slow",
+        },
+        Row {
+            label: "a fault that only slows down",
+            breaks: |world| {
+                world.rest.faults = vec![fault(&json!({"from": {"workstation": true}, "delayMilliseconds": 50}))]
+            },
+            asks: WEB,
+            cause: Cause::FaultActive,
+            says: &["50 ms later"],
+            mends: "minisvc delete faults slow",
         },
         Row {
             label: "a riddle",
@@ -947,6 +964,27 @@ fn addresses_and_rules_that_leave_somebody_out() {
             mends: "",
         },
     ]);
+}
+
+fn fault(spec: &Value) -> Fault {
+    serde_json::from_value(json!({"metadata": {"name": "slow"}, "spec": spec})).expect("a fault")
+}
+
+#[test]
+fn faults_between_others_are_no_reason() {
+    for spec in [
+        json!({"to": {"service": "db"}, "partition": true}),
+        json!({"to": {"service": "web", "namespace": "shop"}, "partition": true}),
+        json!({"from": {"pod": "client", "namespace": "shop"}, "partition": true}),
+        json!({"from": {"node": "node-7"}, "partition": true}),
+        json!({"from": {"outside": true}, "partition": true}),
+        json!({"from": {"matchLabels": {"app": "db"}}, "partition": true}),
+        json!({"to": {"zone": "zone-z"}, "partition": true}),
+    ] {
+        let mut world = World::working();
+        world.rest.faults = vec![fault(&spec)];
+        assert_eq!(ask(world, "svc/web", None).cause, Cause::Fine, "{spec}");
+    }
 }
 
 #[test]

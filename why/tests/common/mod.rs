@@ -190,6 +190,7 @@ pub fn slice(namespace: &str, service: &str, endpoints: &[(&str, &str)]) -> Valu
 }
 
 pub fn node(name: &str, ip: &str, pods: &str) -> Value {
-    json!({"metadata": {"name": name}, "spec": {"podCIDRs": [pods]}, "status": {"addresses": [{"type": "InternalIP", "address": ip}],
+    let zone = format!("zone-{}", if name == "node-1" { "a" } else { "b" });
+    json!({"metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": zone}}, "spec": {"podCIDRs": [pods]}, "status": {"addresses": [{"type": "InternalIP", "address": ip}],
         "conditions": [{"type": "Ready", "status": "True"}]}})
 }
