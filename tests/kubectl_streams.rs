@@ -4,15 +4,17 @@
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod common;
+#[path = "common/kubectl.rs"]
+mod kubectl;
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 
 use common::{Beside, Lab, PATIENCE, echo, eventually, pod, service, shell};
+use kubectl::{Kubectl, programs};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Message, WebSocket};
@@ -20,58 +22,6 @@ use tokio_tungstenite::tungstenite::{Message, WebSocket};
 /// Bytes that are no text and fill every buffer on their way.
 fn blob(length: usize) -> Vec<u8> {
     (0..length).map(|index| u8::try_from(index * 31 % 251).expect("below 251")).collect()
-}
-
-/// The kubectl programs of this machine: those named with their version beside `kubectl`, else that one.
-fn programs() -> Vec<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join("kubectl")).find(|program| program.exists());
-    let Some(program) = found else {
-        assert!(std::env::var_os("CI").is_none(), "kubectl is missing");
-        eprintln!("skipped: there is no kubectl on this machine");
-        return Vec::new();
-    };
-    let program = program.canonicalize().expect("readable");
-    let versions = (27..50).map(|minor| program.with_file_name(format!("kubectl.1.{minor}")));
-    let versions: Vec<PathBuf> = versions.filter(|program| program.exists()).collect();
-    if versions.is_empty() { vec![program] } else { versions }
-}
-
-/// One kubectl against one lab.
-struct Kubectl<'a> {
-    program: PathBuf,
-    lab: &'a Lab,
-}
-
-impl Kubectl<'_> {
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
-        let config = self.lab.run(&["kubeconfig"]);
-        // Its cache of what the API offers is under HOME.
-        command.args(args).env("KUBECONFIG", config.trim()).env("HOME", self.lab.root()).stdin(Stdio::null());
-        command
-    }
-
-    /// Runs it with this input.
-    fn fed(&self, args: &[&str], input: &[u8]) -> Output {
-        let mut command = self.command(args);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut process = command.spawn().expect("started");
-        let mut stdin = process.stdin.take().expect("piped");
-        let input = input.to_vec();
-        // Beside the reading of what comes back; it may break off.
-        let writing = std::thread::spawn(move || {
-            let _ = stdin.write_all(&input);
-        });
-        let output = process.wait_with_output().expect("ended");
-        writing.join().expect("written");
-        output
-    }
-
-    /// Runs it; it must succeed.
-    fn run(&self, args: &[&str]) -> String {
-        common::succeed(&mut self.command(args))
-    }
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -93,7 +43,7 @@ fn exec_runs_commands_with_their_streams_and_exit_codes() {
     lab.apply_all(&[toolbox("app")]);
     lab.ready("app");
     for program in programs {
-        let kubectl = Kubectl { program: program.clone(), lab: &lab };
+        let kubectl = Kubectl::new(program.clone(), &lab);
         let name = program.display();
         let script = "echo out; echo err >&2; exit 7";
         let output = kubectl.command(&["exec", "app", "--", "sh", "-c", script]).output().expect("started");
@@ -131,7 +81,7 @@ fn exec_with_a_terminal_is_interactive() {
     lab.apply_all(&[toolbox("app")]);
     lab.ready("app");
     for program in programs {
-        let kubectl = Kubectl { program: program.clone(), lab: &lab };
+        let kubectl = Kubectl::new(program.clone(), &lab);
         let ours = nix::pty::openpty(None, None).expect("a terminal");
         let size = rustix::termios::Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&ours.master, size).expect("resized");
@@ -172,7 +122,7 @@ fn cp_copies_files_both_ways() {
     let source = folder.path().join("blob");
     std::fs::write(&source, blob(3 << 20)).expect("written");
     for (number, program) in programs.into_iter().enumerate() {
-        let kubectl = Kubectl { program: program.clone(), lab: &lab };
+        let kubectl = Kubectl::new(program.clone(), &lab);
         let there = format!("app:/data/blob{number}");
         let back = folder.path().join(format!("back{number}"));
         kubectl.run(&["cp", source.to_str().expect("text"), &there]);
@@ -200,7 +150,7 @@ fn port_forward_reaches_pods_and_services() {
     lab.apply_all(&[toolbox("app"), service("web", &json!({"app": "app"}), 80, &json!(8080))]);
     lab.ready("app");
     for program in programs {
-        let kubectl = Kubectl { program: program.clone(), lab: &lab };
+        let kubectl = Kubectl::new(program.clone(), &lab);
         let name = program.display().to_string();
         for target in [&["pod/app", ":8080"], &["svc/web", ":80"]] {
             let mut forwarding = Beside::start(kubectl.command(&[&["port-forward"], &target[..]].concat()));
@@ -238,7 +188,7 @@ fn attach_sees_the_output_and_types_into_the_input() {
     let lab = Lab::start("kattach", &[]);
     let script = "while read line; do echo heard $line; done; echo bye";
     for (number, program) in programs.into_iter().enumerate() {
-        let kubectl = Kubectl { program: program.clone(), lab: &lab };
+        let kubectl = Kubectl::new(program.clone(), &lab);
         let name = format!("listener{number}");
         let mut container = shell("main", script);
         container["stdin"] = json!(true);
@@ -265,7 +215,7 @@ fn a_shell_can_be_run_with_a_terminal() {
     let programs = programs();
     let lab = Lab::start("krun", &[]);
     for program in programs {
-        let kubectl = Kubectl { program: program.clone(), lab: &lab };
+        let kubectl = Kubectl::new(program.clone(), &lab);
         let ours = nix::pty::openpty(None, None).expect("a terminal");
         let end = || Stdio::from(ours.slave.try_clone().expect("a copy"));
         let run = ["run", "guest", "-it", "--rm", "--restart=Never", "--image=any", "--command", "--", "sh"];
@@ -315,7 +265,7 @@ fn logs_follow_look_back_and_know_the_run_before() {
     let programs_left = programs.len();
     let mut followers = Vec::new();
     for program in &programs {
-        let kubectl = Kubectl { program: program.clone(), lab: &lab };
+        let kubectl = Kubectl::new(program.clone(), &lab);
         let name = program.display();
         eventually("the second run to speak", || (kubectl.run(&["logs", "twice"]) == "second\n").then_some(()));
         assert_eq!(kubectl.run(&["logs", "twice", "--previous"]), "first\n", "{name}");

@@ -1,0 +1,94 @@
+//! Commands about nodes and the cluster: cordon, drain, taint, top, proxy, cluster-info and paths as they are.
+
+use serde_json::{Value, json};
+
+use crate::common::Beside;
+use crate::kubectl::Kubectl;
+
+pub(crate) fn run(kubectl: &Kubectl<'_>) {
+    kubectl.ok("create deployment web --image=minisvc/echo --replicas=2");
+    kubectl.ok("set env deployment/web PORT=8080");
+    kubectl.ok("expose deployment web --port=80 --target-port=8080");
+    kubectl.ok("rollout status deployment/web --timeout=60s");
+    proxies(kubectl);
+    cluster(kubectl);
+    drains(kubectl);
+}
+
+// S-228, S-232
+fn proxies(kubectl: &Kubectl<'_>) {
+    let service = format!("/api/v1/namespaces/{}/services/web:80/proxy", kubectl.namespace());
+    let answer = kubectl.ok(&format!("get --raw '{service}/some/path?x=y'"));
+    assert!(answer.contains("/some/path?x=y"), "{answer}");
+    let pod = kubectl.ok("get pod -l app=web -o jsonpath='{.items[0].metadata.name}'");
+    let raw = format!("/api/v1/namespaces/{}/pods", kubectl.namespace());
+    assert!(kubectl.ok(&format!("get --raw {raw}/{pod}:8080/proxy/here")).contains("/here"));
+    let maps = format!("/api/v1/namespaces/{}/configmaps", kubectl.namespace());
+    let map = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "raw"}}).to_string();
+    assert!(kubectl.ok_with(&format!("create --raw {maps} -f -"), &map).contains("\"raw\""));
+    assert!(kubectl.ok_with(&format!("replace --raw {maps}/raw -f -"), &map).contains("\"raw\""));
+    assert!(kubectl.ok(&format!("delete --raw {maps}/raw")).contains("Success"));
+
+    let mut proxy = Beside::start(kubectl.command(&["proxy", "--port=0"]));
+    let line = proxy.line("its address", |line| line.starts_with("Starting to serve on "));
+    let address = line.trim_start_matches("Starting to serve on ").to_owned();
+    let page = fetch(&address, &format!("{service}/through"));
+    assert!(page.contains("200 OK") && page.contains("/through"), "{page}");
+    let version = fetch(&address, "/version");
+    assert!(version.contains("\"gitVersion\""), "{version}");
+    let bare = fetch(&address, &service);
+    assert!(bare.contains("301") && bare.contains(&format!("{service}/\r\n")), "{bare}");
+}
+
+/// A GET without any client in between.
+fn fetch(address: &str, path: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(address).expect("connected");
+    stream.set_read_timeout(Some(crate::common::PATIENCE)).expect("set");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("asked");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answered");
+    answer
+}
+
+//
+fn cluster(kubectl: &Kubectl<'_>) {
+    let info = kubectl.inside("kube-system").ok("cluster-info");
+    assert!(info.contains("is running at https://127.0.0.1:"), "{info}");
+    assert!(info.contains("/api/v1/namespaces/kube-system/services/kube-dns:dns/proxy"), "{info}");
+    let dump = kubectl.ok(&format!("cluster-info dump --namespaces={}", kubectl.namespace()));
+    assert!(dump.contains("\"kind\": \"NodeList\"") && dump.contains("==== START logs for container"), "{dump:.2000}");
+    for line in ["top nodes", "top pods"] {
+        let refused = kubectl.fails(line, "");
+        assert!(refused.contains("Metrics API not available"), "{refused}");
+    }
+    assert!(kubectl.ok("describe node node-1").contains("Non-terminated Pods:"));
+}
+
+//
+fn drains(kubectl: &Kubectl<'_>) {
+    let nodes = kubectl.json("get nodes");
+    let nodes: Vec<&str> =
+        nodes["items"].as_array().into_iter().flatten().filter_map(|n| n["metadata"]["name"].as_str()).collect();
+    let [first, ..] = nodes[..] else { panic!("no nodes") };
+    assert_eq!(kubectl.ok(&format!("cordon {first}")).trim(), format!("node/{first} cordoned"));
+    assert!(kubectl.ok(&format!("get node {first}")).contains("Ready,SchedulingDisabled"));
+    kubectl.ok(&format!("uncordon {first}"));
+    assert!(!kubectl.ok(&format!("get node {first}")).contains("SchedulingDisabled"));
+    assert!(kubectl.ok(&format!("taint node {first} x=y:NoSchedule")).contains("tainted"));
+    assert_eq!(kubectl.json(&format!("get node {first}"))["spec"]["taints"][0]["key"], "x");
+    assert!(kubectl.ok(&format!("taint node {first} x-")).contains("untainted"));
+    let told = kubectl.ok(&format!("drain {first} --ignore-daemonsets --delete-emptydir-data --force --timeout=90s"));
+    assert!(told.contains(&format!("node/{first} drained")), "{told}");
+    kubectl.ok("rollout status deployment/web --timeout=60s");
+    let pods = kubectl.json("get pods -l app=web");
+    let places: Vec<&Value> = pods["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+        .map(|pod| &pod["spec"]["nodeName"])
+        .collect();
+    assert!(!places.is_empty() && places.iter().all(|place| **place != first), "{places:?}");
+    kubectl.ok(&format!("uncordon {first}"));
+}
