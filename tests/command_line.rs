@@ -28,9 +28,40 @@ fn said(args: &[&str]) -> String {
 
 #[test]
 fn help_is_as_it_was_agreed() {
-    insta::assert_snapshot!("help", said(&["--help"]));
     for command in ["get", "describe", "logs", "run", "completions"] {
         insta::assert_snapshot!(format!("help_{command}"), said(&[command, "--help"]));
+    }
+}
+
+/// What the first page lists, each command with its description.
+fn commands() -> Vec<(String, String)> {
+    let help = succeed(&mut hermetic(&["--help"]));
+    assert!(help.lines().all(|line| line.chars().count() <= 100), "it fits into the width: {help}");
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let mut commands: Vec<(String, String)> = Vec::new();
+    for line in listed {
+        match (line.strip_prefix("  ").filter(|line| !line.starts_with(' ')), commands.last_mut()) {
+            (Some(line), _) => {
+                let (name, about) = line.split_once(' ').unwrap_or((line, ""));
+                commands.push((name.to_owned(), about.trim().to_owned()));
+            }
+            (None, Some((_, about))) => *about = format!("{about} {}", line.trim()),
+            (None, None) => panic!("{line:?} belongs to no command"),
+        }
+    }
+    commands
+}
+
+#[test]
+fn every_command_says_in_a_sentence_what_it_does() {
+    let commands = commands();
+    assert!(commands.len() > 15, "{commands:?}");
+    for (name, about) in &commands {
+        let imperative = about.starts_with(|c: char| c.is_ascii_uppercase()) && !about.ends_with('.');
+        assert!(imperative, "{name}: {about:?}");
+        if name != "help" {
+            assert!(said(&[name, "--help"]).ends_with("[0]\n") || name == "kubectl", "{name}");
+        }
     }
 }
 
@@ -59,16 +90,10 @@ fn every_error_says_what_to_type_and_ends_with_the_code_of_its_kind() {
 
 #[test]
 fn shells_and_man_know_every_command() {
-    let help = succeed(&mut hermetic(&["--help"]));
-    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    let commands: Vec<&str> = listed
-        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
-        .filter_map(|line| line.split_whitespace().next())
-        .collect();
-    assert!(commands.len() > 15, "{commands:?}");
+    let commands: Vec<String> = commands().into_iter().map(|(name, _)| name).collect();
     for shell in ["bash", "zsh", "fish"] {
         let script = succeed(&mut hermetic(&["completions", shell]));
-        let missing: Vec<_> = commands.iter().filter(|command| !script.contains(**command)).collect();
+        let missing: Vec<_> = commands.iter().filter(|command| !script.contains(command.as_str())).collect();
         assert!(missing.is_empty(), "{shell} does not know {missing:?}");
         // The shell itself must be able to read it.
         if Command::new(shell).arg("--version").output().is_ok() {
@@ -79,7 +104,7 @@ fn shells_and_man_know_every_command() {
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
     succeed(&mut hermetic(&["man", folder.path().to_str().expect("UTF-8")]));
-    for page in commands.iter().filter(|command| **command != "help").map(|command| format!("minisvc-{command}.1")) {
+    for page in commands.iter().filter(|command| *command != "help").map(|command| format!("minisvc-{command}.1")) {
         let text = std::fs::read_to_string(folder.path().join(&page)).expect(&page);
         assert!(text.contains(".SH SYNOPSIS"), "{page}");
     }

@@ -47,9 +47,13 @@ fn the_commands_of_a_folder_run_in_order_and_go_with_their_lab() {
     let db = format!(
         "- {{name: db, command: [sh, -c, 'sleep 1; exec {MINISVC} __echo'], port: 6000, ready: /readyz, env: {{PORT: 6000}}}}"
     );
-    let web = "- {name: web, image: mine/echo, port: '80:8080', replicas: 2, dependsOn: [db], service: LoadBalancer}";
-    let clock = "- {name: clock, command: [sh, -c, 'echo \"tick $(pwd) $COLOUR\"; sleep 1000'], cwd: below, env: {COLOUR: blue}}";
-    write(&folder, &format!("images: {{mine/echo: '{MINISVC} __echo'}}\ncommands:\n{clock}\n{web}\n{db}\n"));
+    let web_entry =
+        "- {name: web, image: mine/echo, port: '80:8080', replicas: 2, dependsOn: [db], service: LoadBalancer}";
+    let clock_entry = "- {name: clock, command: [sh, -c, 'echo \"tick $(pwd) $COLOUR\"; sleep 1000'], cwd: below, env: {COLOUR: blue}}";
+    write(
+        &folder,
+        &format!("images: {{mine/echo: '{MINISVC} __echo'}}\ncommands:\n{clock_entry}\n{web_entry}\n{db}\n"),
+    );
     let mut lab = Beside::start(up(&folder, &[]));
     lab.line("the objects", |line| line.contains("deployment.apps/web created"));
     let tick = lab.line("the output of a command", |line| line.contains("tick"));
@@ -64,6 +68,17 @@ fn the_commands_of_a_folder_run_in_order_and_go_with_their_lab() {
     assert!(cells[1] == "web:80" && cells[2].starts_with("10.96.") && web.contains(" 127.95.1."), "{web}");
     let answer = succeed(&mut minisvc(&folder, &["exec", "--", MINISVC, "__get", "http://web/x"]));
     assert!(answer.starts_with("200 web-"), "{answer}");
+    // A change of the file comes into the lab that runs.
+    let one = db.replace("ready: /readyz", "ready: /readyz, service: NodePort");
+    write(
+        &folder,
+        &format!("images: {{mine/echo: '{MINISVC} __echo'}}\ncommands:\n{clock_entry}\n{web_entry}\n{one}\n"),
+    );
+    let text = succeed(&mut minisvc(&folder, &["apply", "-f", "minisvc.yaml"]));
+    assert!(text.contains("service/db configured") && text.contains("service/web unchanged"), "{text}");
+    let refused = up(&folder, &[]).output().expect("started");
+    let text = String::from_utf8_lossy(&refused.stdout);
+    assert!(text.contains("runs already") && text.contains("minisvc apply -f minisvc.yaml"), "{text}");
     signal(lab.pid(), Signal::SIGINT);
     lab.line("the end", |line| line.contains("down: no process"));
     assert!(lab.end().success());

@@ -1,6 +1,8 @@
 //! Pods are replaced, taken away and moved in an orderly manner while clients make new connections to the virtual IP as
 //! fast as they can: pods that drain when they are told to end lose none.
 
+#![allow(clippy::print_stdout, reason = "what was measured is for whoever reads the log")]
+
 mod common;
 
 use std::net::IpAddr;

@@ -717,7 +717,7 @@ pub(crate) struct ApplyArgs {
     #[arg(short, long, default_value = "default")]
     pub(crate) namespace: String,
 
-    /// Files, folders, or - for standard input
+    /// Files, folders, or - for standard input; a minisvc.yaml is a project
     #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
     pub(crate) filenames: Vec<PathBuf>,
 }

@@ -275,7 +275,8 @@ async fn run(command: std::process::Command, input: &str) -> Result<String, Erro
 
 /// The status code, a blank and the body.
 fn parse(output: &str) -> Result<Response, Error> {
-    let (status, body) = output.trim_end().split_once(' ').unwrap_or((output.trim_end(), ""));
+    let text = output.trim_end();
+    let (status, body) = text.split_once(' ').unwrap_or((text, ""));
     match status.parse() {
         Ok(status) => Ok(Response { status, body: body.to_owned() }),
         Err(_) => Err(Error::Unexpected { command: "__get", output: output.to_owned() }),

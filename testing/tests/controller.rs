@@ -1,5 +1,6 @@
 //! How somebody else tests a controller with a lab: not whether it wrote the right object, but whether clients are served.
 
+#[allow(unreachable_pub, reason = "as an example it is public")]
 #[path = "../examples/controller.rs"]
 mod controller;
 

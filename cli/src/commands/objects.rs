@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 
 use crate::api::LabApi;
 use crate::args::{ApplyArgs, DeleteArgs, GetArgs, LogsArgs, Output};
+use crate::commands::project::{self, Running};
 use crate::discovery::{Kind, Kinds};
 use crate::error::{CliError, Context as _};
 use crate::home::LabHome;
 use crate::manifests::{self, Manifest};
+use crate::narrator::Narrator;
 use crate::output::{self, GetOutput, Table};
 use crate::suggest;
 
@@ -210,10 +212,14 @@ async fn watch(api: &LabApi, path: &str, table: &mut Table) -> Result<(), CliErr
 /// # Errors
 /// At the first object that the lab refuses; those before it are applied and were printed.
 pub(crate) async fn apply(args: &ApplyArgs) -> Result<(), CliError> {
-    let found = manifests::read(&args.filenames)?;
-    let api = LabApi::of(&LabHome::of(&args.lab)?)?;
-    for line in apply_all(&api, &found, &args.namespace).await? {
-        output::print(&format!("{line}\n"))?;
+    let mut filenames = args.filenames.clone();
+    let project = project::find(None, &mut filenames)?;
+    let found = if filenames.is_empty() { Vec::new() } else { manifests::read(&filenames)? };
+    let home = LabHome::of(&args.lab)?;
+    let api = LabApi::of(&home)?;
+    let mut lines = apply_all(&api, &found, &args.namespace).await?;
+    if let Some(project) = &project {
+        lines.extend(Running::new(project, api.kube(), &home, &Narrator::new()).apply().await?);
     }
     Ok(())
 }

@@ -51,28 +51,29 @@ impl<'a> Running<'a> {
         Self { project, client, home, narrator }
     }
 
-    /// Applies the project's objects, and deletes those of commands that are not in the file any more.
+    /// Applies the project's objects, and deletes those of commands that are not in the file any more. Says of each what
+    /// happened to it.
     ///
     /// # Errors
     /// When the lab refuses an object.
-    pub(crate) async fn apply(&self) -> Result<(), CliError> {
+    pub(crate) async fn apply(&self) -> Result<Vec<String>, CliError> {
         let program = std::env::current_exe().context(|| "cannot find my own program file".to_owned())?;
         let manifests = self.project.objects(&program, &run::environment());
-        for line in objects::apply_all(&LabApi::of(self.home)?, &manifests, NAMESPACE).await? {
-            self.narrator.step(&line);
-        }
-        self.prune().await
+        let mut lines = objects::apply_all(&LabApi::of(self.home)?, &manifests, NAMESPACE).await?;
+        lines.extend(self.prune().await?);
+        Ok(lines)
     }
 
-    async fn prune(&self) -> Result<(), CliError> {
+    async fn prune(&self) -> Result<Vec<String>, CliError> {
         let with_service = |service: bool| {
             let commands = self.project.commands.iter().filter(|command| !service || command.service.is_some());
             commands.map(|command| command.name.as_str()).collect::<BTreeSet<_>>()
         };
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), NAMESPACE);
         let services: Api<Service> = Api::namespaced(self.client.clone(), NAMESPACE);
-        prune(&deployments, "deployment", &with_service(false), self.narrator).await?;
-        prune(&services, "service", &with_service(true), self.narrator).await
+        let mut lines = prune(&deployments, "deployment.apps", &with_service(false)).await?;
+        lines.extend(prune(&services, "service", &with_service(true)).await?);
+        Ok(lines)
     }
 
     /// Waits until every command is ready, and says where each answers.
@@ -194,19 +195,20 @@ fn lost(error: &watcher::Error) -> Option<Change> {
     None
 }
 
-async fn prune<K>(api: &Api<K>, kind: &str, keep: &BTreeSet<&str>, narrator: &Narrator) -> Result<(), CliError>
+async fn prune<K>(api: &Api<K>, kind: &str, keep: &BTreeSet<&str>) -> Result<Vec<String>, CliError>
 where
     K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
     let selected = ListParams::default().labels(&format!("{LABEL}={LABEL_VALUE}"));
     let found = api.list(&selected).await.context(|| format!("cannot list each {kind} of the project"))?;
     let names = found.items.iter().filter_map(|object| object.meta().name.clone());
+    let mut lines = Vec::new();
     for name in names.filter(|name| !keep.contains(name.as_str())) {
         let deleted = api.delete(&name, &DeleteParams::background()).await;
         deleted.context(|| format!("cannot delete {kind}/{name}, which is not in the project any more"))?;
-        narrator.step(&format!("{kind}/{name} deleted: it is not in the project any more"));
+        lines.push(format!("{kind}/{name} deleted: it is not in the project any more"));
     }
-    Ok(())
+    Ok(lines)
 }
 
 /// The project that `up` shall run: the one that is named, one among the manifests, or the one in the present folder if

@@ -53,8 +53,11 @@ pub(crate) async fn up(args: &UpArgs) -> Result<ExitCode, CliError> {
     }
     let home = LabHome::of(&args.lab)?;
     if let Some(running) = home.running() {
-        return Err(CliError::failed(format!("the lab {:?} runs already (process {})", running.name, running.pid))
-            .hint(format!("end it with minisvc down --name {}, or start another with --name", running.name)));
+        let error = CliError::failed(format!("the lab {:?} runs already (process {})", running.name, running.pid))
+            .hint(format!("end it with minisvc down --name {}, or start another with --name", running.name));
+        // Most likely the file has changed.
+        let changed = |project: &Project| format!("bring a change into it with minisvc apply -f {}", project.shown());
+        return Err(project.iter().map(changed).fold(error, CliError::hint));
     }
     check_machine(&config)?;
     if args.detach {
@@ -133,7 +136,9 @@ async fn after_start(
         }
     }
     if let Some(project) = project {
-        project.apply().await?;
+        for line in project.apply().await? {
+            narrator.step(&line);
+        }
         if args.wait || std::env::var_os(DETACHED).is_some() {
             project.until_ready().await?;
         }

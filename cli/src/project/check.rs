@@ -23,7 +23,7 @@ pub(super) fn project(path: &Path, file: File) -> Result<Project, Flaw> {
     if file.commands.is_empty() || file.commands.len() > MAX_COMMANDS {
         return Err(Flaw::at(1, format!("a project has 1 to {MAX_COMMANDS} commands")));
     }
-    let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+    let folder = path.parent().map(Path::to_owned).unwrap_or_default();
     let mut lines: BTreeMap<&str, u64> = BTreeMap::new();
     for entry in &file.commands {
         check_name(&entry.name)?;

@@ -108,6 +108,12 @@ impl Project {
         check::project(path, file::parse(text).map_err(|flaw| flaw.of(path))?).map_err(|flaw| flaw.of(path))
     }
 
+    /// The file as somebody in the present folder would type it.
+    pub(crate) fn shown(&self) -> String {
+        let here = std::env::current_dir().unwrap_or_default();
+        self.path.strip_prefix(here).unwrap_or(&self.path).display().to_string()
+    }
+
     /// Whether a path that was given as a manifest is a project instead.
     pub(crate) fn is_meant_by(path: &Path) -> bool {
         path.file_name().is_some_and(|name| name == FILE_NAME)
