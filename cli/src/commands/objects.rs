@@ -221,7 +221,7 @@ pub(crate) async fn apply(args: &ApplyArgs) -> Result<(), CliError> {
     if let Some(project) = &project {
         lines.extend(Running::new(project, api.kube(), &home, &Narrator::new()).apply().await?);
     }
-    Ok(())
+    lines.iter().try_for_each(|line| output::print(&format!("{line}\n")))
 }
 
 /// Applies `manifests`; says of each what happened to it, such as `service/hello created`.
