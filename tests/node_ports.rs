@@ -145,7 +145,7 @@ fn nodes_answer_for_their_health_while_a_service_wants_it() {
     assert!(lab.fetch_in("web", "http://10.95.0.12:32123/").is_ok(), "whose it was keeps it");
 }
 
-// D-062, S-164
+// D-033, D-059, D-062, S-164
 #[test]
 fn who_claims_what_is_somebody_elses_is_told() {
     let lab = Lab::start("claims", &["--publish", "none"]);
@@ -161,9 +161,28 @@ fn who_claims_what_is_somebody_elses_is_told() {
     answer(&lab, None, "http://10.95.0.11:30080/");
     let message = told(&lab, "b-second", "AddressInUse");
     assert!(message.contains("external address 203.0.113.7:80/TCP") && message.contains("a-first"), "{message}");
+    // A process of the node that listens there hears nothing from elsewhere, and the node's loopback has no node ports.
+    lab.apply(&on_node("node-1", "squatter", 30_080, &json!([]), json!({"hostNetwork": true})).to_string());
+    lab.ready("squatter");
+    assert!(answer(&lab, Some("squatter"), "http://127.0.0.1:30080/").contains("squatter"));
+    assert!(answer(&lab, Some("squatter"), "http://10.95.0.11:30080/").contains("web"));
     lab.apply(&on_node("node-1", "late", 8080, &host_port("", "TCP", 30_080), json!({})).to_string());
     lab.ready("late");
     let message = told(&lab, "late", "AddressInUse");
     assert!(message.contains("host port 10.95.0.11:30080/TCP") && message.contains("default/open"), "{message}");
     assert!(answer(&lab, None, "http://10.95.0.11:30080/").contains("web"), "the older one keeps it");
+
+    // A pod that has failed is no endpoint any more, and who asks for it is refused rather than kept waiting.
+    let mut fragile = pod("fragile", &json!([echo(8080)]), &json!({"restartPolicy": "Never"}));
+    fragile["metadata"]["labels"] = json!({"app": "fragile"});
+    lab.apply_all(&[fragile, service("short-lived", json!({"selector": {"app": "fragile"}}))]);
+    lab.ready("fragile");
+    let vip = lab.get("svc", "short-lived")["spec"]["clusterIP"].as_str().expect("set").to_owned();
+    answer(&lab, Some("web"), &format!("http://{vip}/"));
+    // All processes of the pod, but for the first of its namespace; and this one, so that it ends badly.
+    let _ = lab.command(&["exec", "fragile", "--", "sh", "-c", "kill -9 -1"]).output().expect("started");
+    lab.until("failed", "pod", "fragile", |pod| pod["status"]["phase"] == "Failed");
+    eventually("a refusal", || {
+        lab.fetch_in("web", &format!("http://{vip}/")).err().filter(|error| error.contains("refused"))
+    });
 }
