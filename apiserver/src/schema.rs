@@ -49,6 +49,19 @@ fn undecodable(error: minisvc_schema::DecodeError) -> ApiError {
     ApiError::BadRequest(format!("the object provided is unrecognized: {error}"))
 }
 
+/// Elements of one list in an object. Rules compare elements with each other, and nobody should wait for that.
+const MOST_ELEMENTS: usize = 5000;
+
+/// The key and length of a list that is too long.
+fn too_long<'a>(key: &'a str, value: &'a Value) -> Option<(&'a str, usize)> {
+    match value {
+        Value::Array(elements) if elements.len() > MOST_ELEMENTS => Some((key, elements.len())),
+        Value::Array(elements) => elements.iter().find_map(|element| too_long(key, element)),
+        Value::Object(map) => map.iter().find_map(|(key, value)| too_long(key, value)),
+        _ => None,
+    }
+}
+
 /// Holds an object against the schema of its kind: wrong types are refused always, unknown and duplicate fields as asked
 /// for.
 pub(crate) fn check(
@@ -59,6 +72,10 @@ pub(crate) fn check(
 ) -> Result<Decoded, ApiError> {
     if !object.is_object() {
         return Err(ApiError::bad_request("the body of the request is no object"));
+    }
+    if let Some((key, count)) = too_long("", &object) {
+        let text = format!("the list {key:?} has {count} elements, the limit is {MOST_ELEMENTS}");
+        return Err(ApiError::RequestEntityTooLarge(text));
     }
     let Some(kind) = name.find() else { return Ok(Decoded { object, warnings: Vec::new() }) };
     let refused = |why: String| {

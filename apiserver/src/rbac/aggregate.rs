@@ -1,6 +1,6 @@
 //! Roles that are made of others: a ClusterRole with an `aggregationRule` has the rules of all that its selectors match.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Weak};
 
 use jiff::Timestamp;
@@ -25,6 +25,8 @@ pub(super) fn all_rules(roles: &[Value]) -> BTreeMap<String, Arc<[Rule]>> {
     let collected = |name: &str| {
         let mut rules = Vec::new();
         collect(name, &by_name, &mut BTreeSet::new(), &mut rules);
+        let mut known = HashSet::new();
+        rules.retain(|rule| known.insert(rule.clone()));
         rules.into()
     };
     by_name.keys().map(|name| ((*name).to_owned(), collected(name))).collect()
@@ -39,13 +41,7 @@ fn collect<'a>(
 ) {
     let Some(role) = roles.get(name).filter(|_| seen.insert(name)) else { return };
     match selectors(role) {
-        None => {
-            for rule in Rule::list(role) {
-                if !rules.contains(&rule) {
-                    rules.push(rule);
-                }
-            }
-        }
+        None => rules.extend(Rule::list(role)),
         Some(selectors) => {
             for selector in selectors {
                 let members = roles.iter().filter(|(_, role)| selector_matches(selector, &role["metadata"]["labels"]));

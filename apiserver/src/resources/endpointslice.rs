@@ -139,7 +139,7 @@ fn check_endpoint(errors: &mut Errors, field: &str, endpoint: &Value, kind: &str
         if entries.len() > HINTS {
             errors.too_many(format!("{field}.hints.{hint}"), entries.len(), HINTS);
         }
-        for (index, entry) in entries.iter().enumerate() {
+        for (index, entry) in entries.iter().enumerate().take(HINTS) {
             let name = text(entry, "/name");
             let rule = if hint == "forZones" { meta::label_value(name) } else { meta::subdomain(name) };
             errors.rule(format!("{field}.hints.{hint}[{index}].name"), name, rule);

@@ -1,5 +1,7 @@
 //! Node: a virtual machine as far as the network can tell (P-116).
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::address::strict_cidr;
@@ -94,6 +96,7 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
 
 fn taints(errors: &mut Errors, new: &Value) {
     let taints = list(new, "/spec/taints");
+    let mut seen = HashSet::new();
     for (index, taint) in taints.iter().enumerate() {
         let field = format!("spec.taints[{index}]");
         let key = text(taint, "/key");
@@ -102,9 +105,7 @@ fn taints(errors: &mut Errors, new: &Value) {
         errors.rule(format!("{field}.value"), value, meta::label_value(value));
         let effects = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
         errors.one_of(format!("{field}.effect"), text(taint, "/effect"), &effects);
-        let same =
-            |other: &Value| at(other, "/key") == at(taint, "/key") && at(other, "/effect") == at(taint, "/effect");
-        if taints[..index].iter().any(same) {
+        if !seen.insert((key, text(taint, "/effect"))) {
             errors.duplicate(field, taint.clone());
         }
     }

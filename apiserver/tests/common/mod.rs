@@ -72,6 +72,15 @@ impl Answer {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 
+    /// The object without one field of its metadata.
+    pub(crate) fn json_without(&self, key: &str) -> Value {
+        let mut object = self.json();
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.remove(key);
+        }
+        object
+    }
+
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }

@@ -5,6 +5,8 @@ mod qos;
 mod token;
 mod update;
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::check::Errors;
@@ -174,9 +176,9 @@ fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
         .flat_map(|which| list(spec, &format!("/{which}")).iter().enumerate().map(move |entry| (which, entry)))
         .map(|(which, (index, container))| (format!("spec.{which}[{index}]"), container))
     {
-        let names: Vec<&str> = list(container, "/env").iter().map(|variable| text(variable, "/name")).collect();
-        for (index, name) in names.iter().enumerate() {
-            if names[..index].contains(name) {
+        let mut names = HashSet::new();
+        for (index, name) in list(container, "/env").iter().map(|variable| text(variable, "/name")).enumerate() {
+            if !names.insert(name) {
                 warnings.push(format!("{which}.env[{index}]: hides previous definition of {name:?}"));
             }
         }

@@ -1,5 +1,7 @@
 //! What an update may change of a pod's spec (P-123, A-067).
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::super::check::Errors;
@@ -68,7 +70,7 @@ fn tolerations(errors: &mut Errors, new: &Value, old: &Value) {
         remove(&mut toleration, "tolerationSeconds");
         toleration
     };
-    let kept: Vec<Value> = list(new, "/tolerations").iter().map(meaning).collect();
+    let kept: HashSet<Value> = list(new, "/tolerations").iter().map(meaning).collect();
     if !list(old, "/tolerations").iter().all(|toleration| kept.contains(&meaning(toleration))) {
         errors.forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds");
     }

@@ -1,5 +1,7 @@
 //! The rules of `spec.ports` (S-040 to S-048).
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::super::check::Errors;
@@ -14,33 +16,34 @@ pub(super) fn validate(errors: &mut Errors, new: &Value) {
     if ports.is_empty() && !is_headless(new) && kind(new) != EXTERNAL_NAME {
         errors.required("spec.ports", "");
     }
+    let (mut names, mut numbers, mut node_ports) = (HashSet::new(), HashSet::new(), HashSet::new());
     for (index, port) in ports.iter().enumerate() {
         let field = format!("spec.ports[{index}]");
-        let earlier = &ports[..index];
-        name(errors, &field, port, earlier, ports.len() > 1);
+        let protocol = text(port, "/protocol");
+        name(errors, &field, port, &mut names, ports.len() > 1);
         check(errors, &field, port);
         if node_port(port).is_some() && kind(new) == CLUSTER_IP {
             errors.forbidden(format!("{field}.nodePort"), "may not be used when `type` is 'ClusterIP'");
         }
-        if earlier.iter().any(|other| other["port"] == port["port"] && other["protocol"] == port["protocol"]) {
+        if !numbers.insert((integer(port, "/port"), protocol)) {
             errors.duplicate(field.as_str(), port.clone());
         }
         if let Some(number) = node_port(port)
-            && earlier.iter().any(|other| node_port(other) == Some(number) && other["protocol"] == port["protocol"])
+            && !node_ports.insert((number, protocol))
         {
             errors.duplicate(format!("{field}.nodePort"), number);
         }
     }
 }
 
-fn name(errors: &mut Errors, field: &str, port: &Value, earlier: &[Value], needed: bool) {
+fn name<'a>(errors: &mut Errors, field: &str, port: &'a Value, earlier: &mut HashSet<&'a str>, needed: bool) {
     let field = format!("{field}.name");
     match text(port, "/name") {
         "" if needed => errors.required(field, ""),
         "" => {}
         name => {
             errors.rule(field.as_str(), name, meta::label_1123(name));
-            if earlier.iter().any(|other| text(other, "/name") == name) {
+            if !earlier.insert(name) {
                 errors.duplicate(field, name);
             }
         }
