@@ -34,6 +34,7 @@ const LINE: usize = 200;
 pub(crate) async fn answer(home: &LabHome, question: &Question) -> Result<Findings, CliError> {
     let api = LabApi::of(home)?;
     let mut facts = objects(&api).await?;
+    facts.faults = faults(&api).await?;
     if question.client == Client::Workstation {
         facts.seen.source = workstation(&api, question).await?;
     }
@@ -141,6 +142,16 @@ async fn flows(api: &LabApi) -> Vec<Flow> {
     let answer = api.get(&format!("/apis/minisvc.dev/v1/flows?limit={FLOWS}")).await;
     // They only add to the answer.
     answer.map(|list| items(list).iter().filter_map(flow).collect()).unwrap_or_default()
+}
+
+/// Faults that are made on purpose at the moment.
+async fn faults(api: &LabApi) -> Result<Vec<minisvc_why::Fault>, CliError> {
+    match api.get("/apis/minisvc.dev/v1/faults").await {
+        Ok(list) => read(list),
+        // The lab runs an older program, which makes none.
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// The workstation's address of the family that is asked.
