@@ -10,6 +10,8 @@ use std::time::Duration;
 use common::{Lab, eventually, pod};
 use minisvc_netd::{Config, Link, LinkRole, Netd, RelaySockets};
 use minisvc_sandbox::{LaunchOptions, Namespace, NamespaceSpec, Sandbox, TunSpec};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::UdpGsoSegment;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -260,6 +262,28 @@ async fn datagrams_go_both_ways_and_each_client_has_a_socket_of_its_own() {
         sources.dedup();
         assert_eq!(sources.len(), 3);
         assert_eq!(wire.netd.relay_stats().sessions, 3);
+        wire.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn datagrams_that_are_sent_in_one_go_arrive_one_by_one_also_when_they_open_a_flow() {
+    const SIZE: usize = 1200;
+    for offload in [false, true] {
+        let wire = Wire::start(offload).await;
+        let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
+        let port = server.local_addr().expect("bound").port();
+        let client = wire.client.bind_udp((Ipv4Addr::UNSPECIFIED, 0).into()).await.expect("bound");
+        client.connect((MACHINE, port)).await.expect("connected");
+        setsockopt(&client, UdpGsoSegment, &i32::try_from(SIZE).expect("it fits")).expect("the kernel has it");
+        // As a QUIC client greets its server.
+        let sent = noise(10 * SIZE + 7);
+        client.send(&sent).await.expect("sent");
+        let mut buffer = vec![0; 65_536];
+        for piece in sent.chunks(SIZE) {
+            let (received, _) = within(server.recv_from(&mut buffer)).await.expect("received");
+            assert!(buffer[..received] == *piece, "{received} bytes, offload {offload}");
+        }
         wire.end().await;
     }
 }

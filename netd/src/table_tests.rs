@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use minisvc_translator::{Frontend, PortId, Protocol, Role, ServiceTable};
 
 use crate::claims::{Claimant, Holder, HostPort, HostPorts};
+use crate::health::Health;
 use crate::records::{
     EndpointRecord, NodeRecord, ObjectKey, PortRecord, ServicePortRecord, ServiceRecord, SliceRecord,
 };
@@ -367,4 +368,38 @@ fn load_balancers_send_to_nodes_that_are_up_and_not_excluded() {
     assert_eq!(balanced(false, false), (Some(true), Some(true), Some(false)), "node-2 has a link, and no object yet");
     assert_eq!(balanced(true, false), (Some(false), Some(true), Some(false)));
     assert_eq!(balanced(false, true), (Some(false), Some(true), Some(false)));
+}
+
+// D-098, D-099, D-100, D-102
+#[test]
+fn nodes_that_are_up_count_ready_endpoints_of_services_with_a_health_check_port() {
+    let ports = || vec![front("a", Protocol::Tcp, 80), front("b", Protocol::Tcp, 81)];
+    let mut inputs = with_services(vec![
+        ServiceRecord { health_port: Some(32_000), ..service("web", "10.96.0.9", ports()) },
+        service("other", "10.96.0.8", ports()),
+        ServiceRecord { health_port: Some(32_001), unhandled: true, ..service("hidden", "10.96.0.7", ports()) },
+    ]);
+    let on = |node: &str, text: &str, ready, terminating| EndpointRecord {
+        node: Some(node.into()),
+        ..endpoint(text, ready, terminating)
+    };
+    // A pod with two ports is in two slices here, and counts once.
+    let endpoints = [on("node-1", "10.244.0.2", true, false), on("node-2", "10.244.1.2", false, true)];
+    for (name, port_name) in [("s1", "a"), ("s2", "b")] {
+        let ports = vec![port(port_name, Protocol::Tcp, 8080)];
+        let slice = SliceRecord { service: key("web"), ports, endpoints: endpoints.to_vec() };
+        inputs.slices.insert(key(name), slice);
+    }
+    let health = Health::of(&inputs);
+    assert_eq!(health.nodes.keys().map(|name| &**name).collect::<Vec<_>>(), ["node-1", "node-2"]);
+    let services: Vec<_> = health.services.iter().map(|(key, service)| (&*key.name, service.port)).collect();
+    assert_eq!(services, [("web", 32_000)]);
+    let ready = &health.services[&key("web")].ready;
+    assert_eq!(
+        ready.iter().map(|(node, count)| (&**node, *count)).collect::<Vec<_>>(),
+        [("node-1", 1)],
+        "not who drains"
+    );
+    inputs.off.insert("node-1".into());
+    assert_eq!(Health::of(&inputs).nodes.len(), 1);
 }

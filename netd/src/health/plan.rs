@@ -43,6 +43,9 @@ impl Health {
     pub(crate) fn of(inputs: &Inputs) -> Self {
         let nodes = inputs.links.iter().filter_map(|(&link, record)| {
             let LinkRole::Node { name } = &record.role else { return None };
+            if inputs.off.contains(name) {
+                return None;
+            }
             let leaving = inputs.nodes.get(name.as_str()).is_some_and(|node| node.leaving);
             let ipv6 = record.addresses.iter().any(IpAddr::is_ipv6);
             Some((name.as_str().into(), NodeHealth { link, ipv6, leaving }))

@@ -129,7 +129,7 @@ fn add_services(table: &mut ServiceTable, variant: u8, node: NodeId, address: fn
         node: Some(node),
         hints: None,
     });
-    for protocol in [Protocol::Tcp, Protocol::Udp] {
+    for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
         let id = ServicePortId { namespace: "default".into(), service: "web".into(), port: "".into(), protocol };
         let affinity = (variant & 8 != 0).then_some(Duration::from_secs(60));
         let policies = Policies { affinity, ..Policies::default() };
