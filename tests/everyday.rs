@@ -54,7 +54,8 @@ fn objects_are_listed_in_every_format() {
     let output = nothing.output().expect("started");
     assert!(output.status.success() && output.stdout.is_empty());
     assert_eq!(String::from_utf8_lossy(&output.stderr), "No resources found in default namespace.\n");
-    assert_eq!(fail(&mut lab.command(&["get", "pod", "x"]), 1), "error: pods \"x\" not found\n");
+    let text = fail(&mut lab.command(&["get", "pod", "x"]), 1);
+    assert_eq!(text, "error: pods \"x\" not found\nhint: see which there are: minisvc get pods -A\n");
     let text = fail(&mut lab.command(&["get", "things"]), 1);
     assert!(text.contains("\"things\"") && text.contains("hint: it knows"), "{text}");
     let text = fail(&mut lab.command(&["get", "all", "-w"]), 2);
@@ -108,7 +109,7 @@ fn manifests_are_applied_and_deleted_by_what_they_name() {
     let good = file("good.yaml", &service(80));
     assert_eq!(lab.run(&["delete", "-f", &good]), "service/a deleted\n");
     let text = fail(&mut lab.command(&["delete", "svc", "a"]), 1);
-    assert_eq!(text, "error: services \"a\" not found\n");
+    assert_eq!(text, "error: services \"a\" not found\nhint: see which there are: minisvc get services -A\n");
     fail(&mut lab.command(&["delete", "svc"]), 2);
 }
 

@@ -142,7 +142,7 @@ impl Lab {
         parse(&output)
     }
 
-    /// The same from a pod of the namespace `default`, to which network policies, affinities and `internalTrafficPolicy` apply.
+    /// The same from a pod of the namespace `default`: as from a node, with its session affinity and traffic policies.
     ///
     /// # Errors
     /// As [`Self::http_get`].
