@@ -76,7 +76,7 @@ pub(crate) fn icmp_error(out: &mut Vec<u8>, reporter: IpAddr, about: &Packet<'_>
 pub(crate) fn reset(out: &mut Vec<u8>, to: &Packet<'_>) {
     let Some(tuple) = to.tuple() else { return };
     if tuple.protocol == Protocol::Sctp {
-        let (to, complete) = (to.sctp_asked_tag().ok_or(to.sctp_tag()), to.chunks().has_shutdown_ack());
+        let (to, complete) = (to.sctp_asked_tag().ok_or_else(|| to.sctp_tag()), to.chunks().has_shutdown_ack());
         let (tag, reflected) = to.map_or_else(|own| (own, true), |asked| (asked, false));
         return abort_for(out, &tuple.reversed(), tag, reflected, complete);
     }
