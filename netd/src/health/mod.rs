@@ -9,6 +9,7 @@ mod pulse;
 mod serve;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -85,9 +86,10 @@ pub(crate) async fn run(
                 }
                 Err(error) => {
                     failed = true;
-                    if !running.contains_key(&one) {
-                        tell(&client, &recorder, &one, &error).await;
-                        running.insert(one, None);
+                    // Once for each time that it is wanted.
+                    if let Entry::Vacant(place) = running.entry(one) {
+                        tell(&client, &recorder, place.key(), &error).await;
+                        place.insert(None);
                     }
                 }
             }
