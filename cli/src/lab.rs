@@ -171,6 +171,8 @@ impl Lab {
             node_grace: config.node_grace,
             ..minisvc_controllers::Options::default()
         };
+        let counters = Arc::clone(&options.counters);
+        api.add_metrics_source(Arc::new(move |text: &mut String| counters.openmetrics(text)));
         tasks.spawn(minisvc_controllers::run(component(&api, "controllers"), options, shutdown.clone()));
         let user = user_behind_sudo();
         let podd = start_podd(config, home, &api, &sandbox, (&netd, wires), user.clone()).await?;
@@ -422,7 +424,10 @@ async fn start_dns(
     let client = component(api, "dnsd");
     let primary = &addresses.primary;
     minisvc_dnsd::publish(client.clone(), primary.dns(), primary.control_plane()).await.context(doing)?;
-    tasks.spawn(minisvc_dnsd::run(dns, client, sockets, Arc::default(), shutdown.clone()));
+    let counters = Arc::<minisvc_dnsd::Counters>::default();
+    let figures = Arc::clone(&counters);
+    api.add_metrics_source(Arc::new(move |text: &mut String| figures.openmetrics(text)));
+    tasks.spawn(minisvc_dnsd::run(dns, client, sockets, counters, shutdown.clone()));
     Ok(())
 }
 

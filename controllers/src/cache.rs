@@ -115,11 +115,18 @@ impl<K: Object> Cache<K> {
 
     /// The objects of one namespace, ordered by name.
     pub(crate) fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
+        self.select(namespace, |_| true)
+    }
+
+    /// The objects of one namespace that `accept` wants, ordered by name. It runs under the lock: it must be quick and ask no
+    /// cache.
+    pub(crate) fn select(&self, namespace: &str, accept: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
         let from = Key::new(namespace, "");
         self.read()
             .objects
             .range((Bound::Included(from), Bound::Unbounded))
             .take_while(|(key, _)| key.namespace == namespace)
+            .filter(|(_, object)| accept(object))
             .map(|(_, object)| object.clone())
             .collect()
     }

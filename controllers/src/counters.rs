@@ -1,8 +1,21 @@
 //! What the controllers count, each for itself.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// The families of metrics, and where each has its number.
+type Family = (&'static str, &'static str, fn(&ControllerStats) -> u64);
+
+const FAMILIES: [Family; 4] = [
+    ("minisvc_controller_runs", "Times that a controller looked at something.", |stats| stats.runs),
+    ("minisvc_controller_failures", "Runs that failed and were repeated.", |stats| stats.failures),
+    ("minisvc_controller_lost_races", "Runs that found somebody else's write before their own.", |stats| {
+        stats.lost_races
+    }),
+    ("minisvc_controller_panics", "Runs that ended in a panic.", |stats| stats.panics),
+];
 
 /// Counters of all controllers; shared with whoever shows them.
 #[derive(Debug, Default)]
@@ -50,6 +63,18 @@ impl Counters {
                 panics: of(&tally.panics),
             })
             .collect()
+    }
+
+    /// Appends the same in the text form of OpenMetrics: whole families, without the closing `# EOF`.
+    pub fn openmetrics(&self, text: &mut String) {
+        let stats = self.stats();
+        for (family, help, of) in FAMILIES {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "# HELP {family} {help}\n# TYPE {family} counter");
+            for stats in &stats {
+                let _ = writeln!(text, "{family}_total{{controller=\"{}\"}} {}", stats.controller, of(stats));
+            }
+        }
     }
 
     pub(crate) fn tally(&self, controller: &'static str) -> Arc<Tally> {

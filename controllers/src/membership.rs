@@ -20,9 +20,7 @@ pub(crate) fn has_selector(service: &Service) -> bool {
 
 /// The pods that the Service's selector matches, by name.
 pub(crate) fn selected(service: &Service, pods: &Cache<Pod>) -> Vec<Arc<Pod>> {
-    let mut found = pods.in_namespace(service.metadata.namespace.as_deref().unwrap_or_default());
-    found.retain(|pod| selects(service, pod));
-    found
+    pods.select(service.metadata.namespace.as_deref().unwrap_or_default(), |pod| selects(service, pod))
 }
 
 /// How a controller's queue takes a Service: at once, or behind ([`Queue::add`], [`Queue::add_behind`]).
@@ -36,10 +34,8 @@ pub(crate) fn feed(caches: &Caches, queue: &Arc<Queue<Key>>, add: Add) {
             return;
         }
         let Some(namespace) = change.states().find_map(|pod| pod.metadata.namespace.as_deref()) else { return };
-        for service in services.in_namespace(namespace) {
-            if change.states().any(|pod| selects(&service, pod)) {
-                add(&to, Key::of(&service.metadata), "a pod changed");
-            }
+        for service in services.select(namespace, |service| change.states().any(|pod| selects(service, pod))) {
+            add(&to, Key::of(&service.metadata), "a pod changed");
         }
     });
     let to = queue.clone();

@@ -178,5 +178,8 @@ mod tests {
         assert_eq!(*clumsy.seen.lock().unwrap(), ["bad", "good", "bad", "bad"]);
         let [stats] = counters.stats()[..] else { panic!("one controller") };
         assert_eq!((stats.runs, stats.failures, stats.panics), (4, 2, 2));
+        let mut text = String::new();
+        counters.openmetrics(&mut text);
+        assert!(text.contains("\nminisvc_controller_panics_total{controller=\"clumsy\"} 2\n"), "{text}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use futures::stream::{BoxStream, StreamExt as _};
@@ -20,6 +20,10 @@ const BATCH: usize = 1024;
 
 /// How long unknown names are "not known yet" when the API does not answer at the start (N-006).
 const START_WITHIN: Duration = Duration::from_secs(5);
+
+/// Longest time that changes are gathered after a zone was built. An answer that is so much older than the API is still
+/// within the second of N-031.
+const GATHER: Duration = Duration::from_millis(200);
 
 type Key = (String, String);
 
@@ -121,9 +125,22 @@ pub(crate) async fn follow(config: ZoneConfig, client: Client, zone: Arc<ArcSwap
                 None => return,
             },
         }
+        let began = Instant::now();
         let input = records.input(SystemTime::now(), give_up_waiting);
         zone.store(Arc::new(Zone::build(config.clone(), input)));
+        if let Some(pause) = pause_after(began.elapsed()) {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
     }
+}
+
+/// What a large zone costs is not paid again at once: what changes in as much time becomes one zone, so that building takes
+/// at most half of a processor. A small one costs nothing worth waiting for.
+fn pause_after(took: Duration) -> Option<Duration> {
+    (took > Duration::from_millis(5)).then(|| took.min(GATHER))
 }
 
 fn events<K>(api: Api<K>, wrap: fn(Box<Event<K>>) -> Change) -> BoxStream<'static, Change>
@@ -153,6 +170,12 @@ mod tests {
 
     fn namespace(name: &str) -> Namespace {
         serde_json::from_value(json!({"metadata": {"name": name}})).expect("a Namespace")
+    }
+
+    #[test]
+    fn a_large_zone_is_not_built_all_the_time_and_a_small_one_at_once() {
+        let after = |millis| pause_after(Duration::from_millis(millis)).map(|pause| pause.as_millis());
+        assert_eq!([after(0), after(5), after(50), after(5000)], [None, None, Some(50), Some(200)]);
     }
 
     // N-006, N-007

@@ -32,11 +32,13 @@ impl SliceWriter {
 
     /// The slices of a Service that `manager` manages.
     pub(crate) fn slices_of(&self, service: &Key, manager: &str) -> Vec<Arc<EndpointSlice>> {
-        let mut slices = self.slices.in_namespace(&service.namespace);
-        slices.retain(|slice| {
-            service_of(slice, manager).as_ref() == Some(service) && slice.metadata.deletion_timestamp.is_none()
-        });
-        slices
+        // A namespace may have thousands: nothing is copied of those of other Services.
+        self.slices.select(&service.namespace, |slice| {
+            let label = |name: &str| slice.metadata.labels.as_ref()?.get(name).map(String::as_str);
+            label(SERVICE_NAME) == Some(&service.name)
+                && label(MANAGED_BY) == Some(manager)
+                && slice.metadata.deletion_timestamp.is_none()
+        })
     }
 
     pub(crate) async fn apply(&self, namespace: &str, changes: Changes) -> Result<(), Error> {
