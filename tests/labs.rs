@@ -31,6 +31,8 @@ fn learn(lab: &Lab, number: &str) -> String {
     let wrong: Vec<&str> = report.lines().skip_while(|line| !line.starts_with('✗')).take(2).collect();
     assert!(wrong.len() == 2 && wrong[1].starts_with("    "), "lesson {number} does not say what is wrong: {report}");
     assert!(report.contains(&format!("minisvc lab hint {number}")), "{report}");
+    // At least half of what is to be done is not done yet.
+    assert!(report.matches('✗').count() * 2 >= report.matches('✓').count(), "lesson {number} starts too far: {report}");
     let solved = lesson(lab, &["solve", number]);
     assert!(solved.status.success(), "lesson {number} cannot be solved: {}", text(&solved));
     assert!(text(&solved).contains("$ minisvc "), "lesson {number} does not say what was done: {}", text(&solved));

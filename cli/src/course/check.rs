@@ -15,8 +15,11 @@ use crate::control::Place;
 use crate::why;
 use crate::why::inside::{Printed, run_own};
 
-/// How long one look inside may take: a request that nobody answers takes ten seconds.
+/// How long one look inside may take.
 const LOOK_WITHIN: Duration = Duration::from_secs(15);
+
+/// How long an answer may take. Packets that are dropped are waited for so long.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long a rollout is asked.
 const LOAD_SECONDS: &str = "4";
@@ -83,16 +86,20 @@ async fn field(scene: &Scene, wanted: &FieldCheck) -> Result<(), String> {
     let name = format!("{} of {}", wanted.path.trim_start_matches('/').replace('/', "."), wanted.object);
     let is = found.map_or_else(|| format!("{name} is not set"), |value| format!("{name} is {}", shown(value)));
     if let Some(value) = &wanted.equals {
-        let value = match value {
-            Value::String(text) => json!(scene.expand(text).await?),
-            other => other.clone(),
-        };
+        let value = expanded(scene, value).await?;
         return if found == Some(&value) { Ok(()) } else { Err(format!("{is}, not {}", shown(&value))) };
     }
     if let Some(value) = &wanted.not {
-        return if found == Some(value) { Err(is) } else { Ok(()) };
+        return if found == Some(&expanded(scene, value).await?) { Err(is) } else { Ok(()) };
     }
     found.map(|_| ()).ok_or(is)
+}
+
+async fn expanded(scene: &Scene, value: &Value) -> Result<Value, String> {
+    match value {
+        Value::String(text) => Ok(json!(scene.expand(text).await?)),
+        other => Ok(other.clone()),
+    }
 }
 
 async fn pods(scene: &Scene, wanted: &PodsCheck) -> Result<(), String> {
@@ -154,7 +161,9 @@ async fn requests(scene: &Scene, wanted: &HttpCheck) -> Result<(), String> {
 }
 
 async fn request(scene: &Scene, place: Place, url: &str) -> answers::Answer {
-    let printed = run(scene, place, &["__get", url]).await?;
+    let words = ["__get".to_owned(), url.to_owned()];
+    let printed = run_own(&scene.home, place, &words, ANSWER_WITHIN).await;
+    let printed = printed.map_err(|_| format!("nothing comes back within {} s", ANSWER_WITHIN.as_secs()))?;
     if printed.code == 0 { Ok(printed.out.trim_end().to_owned()) } else { Err(printed.err.trim_end().to_owned()) }
 }
 
