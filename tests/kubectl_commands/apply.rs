@@ -37,7 +37,6 @@ fn each(text: &str, verb: &str) {
     assert_eq!(text.lines().collect::<Vec<_>>(), expected);
 }
 
-//
 pub(crate) fn run(kubectl: &Kubectl<'_>) {
     each(&kubectl.ok_with("apply --dry-run=server -f -", WEB), "created (server dry run)");
     each(&kubectl.ok_with("apply -f -", WEB), "created");
@@ -54,7 +53,6 @@ pub(crate) fn run(kubectl: &Kubectl<'_>) {
     on_the_server(kubectl, &changed);
 }
 
-//
 fn on_the_server(kubectl: &Kubectl<'_>, applied: &str) {
     // What was applied by the client becomes the server's with the first time, and can be changed from then on.
     each(&kubectl.ok_with("apply --server-side -f -", applied), "serverside-applied");
@@ -83,7 +81,6 @@ fn on_the_server(kubectl: &Kubectl<'_>, applied: &str) {
     assert_eq!(kubectl.json("get configmap applied").get("data"), None, "{}", kubectl.name());
 }
 
-//
 pub(crate) fn prune_and_diff(kubectl: &Kubectl<'_>) {
     let missing = kubectl.line("diff -f -", WEB);
     assert_eq!(missing.status.code(), Some(1), "absent objects differ");

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::kubectl::Kubectl;
 
-//
+/// What there is, and what its fields mean.
 pub(crate) fn discovery(kubectl: &Kubectl<'_>) {
     let name = kubectl.name();
     assert_eq!(kubectl.json("version")["serverVersion"]["minor"], "36", "{name}");
@@ -35,13 +35,8 @@ pub(crate) fn discovery(kubectl: &Kubectl<'_>) {
     assert!(missing.contains("nothing"), "{name}: {missing}");
 }
 
-pub(crate) fn run(kubectl: &Kubectl<'_>) {
-    gets(kubectl);
-    configuration(kubectl);
-}
-
-//
-fn gets(kubectl: &Kubectl<'_>) {
+/// One object, many, and all the forms they are shown in.
+pub(crate) fn gets(kubectl: &Kubectl<'_>) {
     kubectl.ok("create service clusterip web --tcp=80:8080");
     kubectl.ok("create configmap b --from-literal=n=2");
     kubectl.ok("create configmap a --from-literal=n=1");
@@ -70,15 +65,12 @@ fn gets(kubectl: &Kubectl<'_>) {
         kubectl.fails("get cm nobody", "").contains("Error from server (NotFound): configmaps \"nobody\" not found")
     );
     assert!(kubectl.fails("get nothings", "").contains("the server doesn't have a resource type \"nothings\""));
-    assert!(kubectl.ok("get events.events.k8s.io").is_empty() || !kubectl.ok("get events").is_empty());
-    let described = kubectl.ok("describe service web");
-    assert!(described.contains("TargetPort:") && described.contains("8080/TCP"), "{described}");
-    assert!(kubectl.ok(&format!("describe namespace {}", kubectl.namespace())).contains("Active"));
     assert!(kubectl.ok("get --raw /healthz?verbose").contains("ok"));
     assert_eq!(kubectl.ok("get --raw /readyz").trim(), "ok");
 }
 
-fn configuration(kubectl: &Kubectl<'_>) {
+/// What kubectl keeps for itself.
+pub(crate) fn configuration(kubectl: &Kubectl<'_>) {
     let own = kubectl.ok("config view --raw --flatten");
     let file = kubectl.file("own.kubeconfig", &own);
     let config = |line: &str| kubectl.ok(&format!("config --kubeconfig={file} {line}"));
@@ -102,4 +94,31 @@ fn configuration(kubectl: &Kubectl<'_>) {
     assert!(kubectl.ok("completion bash").contains("kubectl"));
     let plugins = kubectl.line("plugin list", "");
     assert!(!plugins.stdout.is_empty() || !plugins.stderr.is_empty());
+}
+
+/// What stands about an object and around it.
+pub(crate) fn describes(kubectl: &Kubectl<'_>) {
+    kubectl.ok("run app --image=minisvc/echo --env=PORT=8080 --labels=app=app");
+    kubectl.ok("create service clusterip app --tcp=80:8080");
+    kubectl.ok("wait pod/app --for=condition=Ready --timeout=60s");
+    let pod = kubectl.json("get pod app");
+    let text = |at: &str| pod.pointer(at).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
+    let (address, node) = (text("/status/podIP"), text("/spec/nodeName"));
+    let described = kubectl.ok("describe pod app");
+    for part in ["Running", &address, &node, "QoS Class:", "ContainersReady", "Started container"] {
+        assert!(described.contains(part), "{part}: {described}");
+    }
+    let service = crate::common::eventually("an endpoint that is told", || {
+        let described = kubectl.ok("describe service app");
+        described.contains(&format!("{address}:8080")).then_some(described)
+    });
+    assert!(service.contains("TargetPort:") && service.contains("8080/TCP"), "{service}");
+    let described = kubectl.ok(&format!("describe node {node}"));
+    for part in ["Non-terminated Pods:", kubectl.namespace(), "PodCIDR:", "Lease:", "Ready"] {
+        assert!(described.contains(part), "{part}: {described}");
+    }
+    assert!(kubectl.ok(&format!("describe namespace {}", kubectl.namespace())).contains("Active"));
+    // Both groups have events, and a name alone means the core one.
+    assert!(kubectl.ok("get events -o name").starts_with("event/"));
+    assert!(kubectl.ok("get events.events.k8s.io -o name").starts_with("event.events.k8s.io/"));
 }

@@ -2,23 +2,33 @@
 
 use serde_json::{Value, json};
 
-use crate::common::Beside;
+use crate::common::{Beside, eventually};
 use crate::kubectl::Kubectl;
 
-pub(crate) fn run(kubectl: &Kubectl<'_>) {
-    kubectl.ok("create deployment web --image=minisvc/echo --replicas=2");
-    kubectl.ok("set env deployment/web PORT=8080");
-    kubectl.ok("expose deployment web --port=80 --target-port=8080");
-    kubectl.ok("rollout status deployment/web --timeout=60s");
-    proxies(kubectl);
-    cluster(kubectl);
-    drains(kubectl);
+/// Two pods that answer HTTP, and a Service in front of them.
+fn web(kubectl: &Kubectl<'_>, name: &str) {
+    let labels = json!({"app": name});
+    let container = json!({"name": "web", "image": "minisvc/echo", "env": [{"name": "PORT", "value": "8080"}]});
+    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [container]}});
+    let deployment = json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {"replicas": 2, "selector": {"matchLabels": labels}, "template": template},
+    });
+    kubectl.ok_with("create -f -", &deployment.to_string());
+    kubectl.ok(&format!("expose deployment {name} --port=80 --target-port=8080"));
+    kubectl.ok(&format!("rollout status deployment/{name} --timeout=60s"));
 }
 
-// S-228, S-232
-fn proxies(kubectl: &Kubectl<'_>) {
+/// What is passed through: to the API, and by the API to pods.
+pub(crate) fn proxies(kubectl: &Kubectl<'_>) {
+    web(kubectl, "web");
     let service = format!("/api/v1/namespaces/{}/services/web:80/proxy", kubectl.namespace());
-    let answer = kubectl.ok(&format!("get --raw '{service}/some/path?x=y'"));
+    let answer = eventually("an endpoint", || {
+        let output = kubectl.line(&format!("get --raw '{service}/some/path?x=y'"), "");
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    });
     assert!(answer.contains("/some/path?x=y"), "{answer}");
     let pod = kubectl.ok("get pod -l app=web -o jsonpath='{.items[0].metadata.name}'");
     let raw = format!("/api/v1/namespaces/{}/pods", kubectl.namespace());
@@ -51,22 +61,24 @@ fn fetch(address: &str, path: &str) -> String {
     answer
 }
 
-//
-fn cluster(kubectl: &Kubectl<'_>) {
+/// What the cluster is, and what it has not.
+pub(crate) fn cluster(kubectl: &Kubectl<'_>) {
     let info = kubectl.inside("kube-system").ok("cluster-info");
     assert!(info.contains("is running at https://127.0.0.1:"), "{info}");
     assert!(info.contains("/api/v1/namespaces/kube-system/services/kube-dns:dns/proxy"), "{info}");
+    kubectl.ok("run one --image=minisvc/pause");
+    kubectl.ok("wait pod/one --for=condition=Ready --timeout=60s");
     let dump = kubectl.ok(&format!("cluster-info dump --namespaces={}", kubectl.namespace()));
     assert!(dump.contains("\"kind\": \"NodeList\"") && dump.contains("==== START logs for container"), "{dump:.2000}");
     for line in ["top nodes", "top pods"] {
         let refused = kubectl.fails(line, "");
         assert!(refused.contains("Metrics API not available"), "{refused}");
     }
-    assert!(kubectl.ok("describe node node-1").contains("Non-terminated Pods:"));
 }
 
-//
-fn drains(kubectl: &Kubectl<'_>) {
+/// A node that its pods are moved from: none of others', which run at the same time.
+pub(crate) fn drains(kubectl: &Kubectl<'_>) {
+    web(kubectl, "moved");
     let nodes = kubectl.json("get nodes");
     let nodes: Vec<&str> =
         nodes["items"].as_array().into_iter().flatten().filter_map(|n| n["metadata"]["name"].as_str()).collect();
@@ -78,10 +90,12 @@ fn drains(kubectl: &Kubectl<'_>) {
     assert!(kubectl.ok(&format!("taint node {first} x=y:NoSchedule")).contains("tainted"));
     assert_eq!(kubectl.json(&format!("get node {first}"))["spec"]["taints"][0]["key"], "x");
     assert!(kubectl.ok(&format!("taint node {first} x-")).contains("untainted"));
-    let told = kubectl.ok(&format!("drain {first} --ignore-daemonsets --delete-emptydir-data --force --timeout=90s"));
+    let told = kubectl.ok(&format!(
+        "drain {first} --pod-selector=app=moved --ignore-daemonsets --delete-emptydir-data --force --timeout=90s"
+    ));
     assert!(told.contains(&format!("node/{first} drained")), "{told}");
-    kubectl.ok("rollout status deployment/web --timeout=60s");
-    let pods = kubectl.json("get pods -l app=web");
+    kubectl.ok("rollout status deployment/moved --timeout=60s");
+    let pods = kubectl.json("get pods -l app=moved");
     let places: Vec<&Value> = pods["items"]
         .as_array()
         .into_iter()

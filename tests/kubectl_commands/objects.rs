@@ -17,7 +17,6 @@ pub(crate) fn run(kubectl: &Kubectl<'_>) {
     access(kubectl);
 }
 
-// A-052, A-069
 fn labels(kubectl: &Kubectl<'_>) {
     assert_eq!(kubectl.ok("label configmap m tier=front").trim(), "configmap/m labeled");
     let refused = kubectl.fails("label configmap m tier=back", "");
@@ -32,7 +31,6 @@ fn labels(kubectl: &Kubectl<'_>) {
     kubectl.ok("annotate configmap --all note-");
 }
 
-// A-068, A-069, A-070, A-073, A-130
 fn patches(kubectl: &Kubectl<'_>) {
     for (kind, patch) in [
         ("strategic", r#"{"data":{"s":"1"}}"#),
@@ -54,7 +52,6 @@ fn patches(kubectl: &Kubectl<'_>) {
     kubectl.ok("delete deployment idle");
 }
 
-// A-051, A-069
 fn edits(kubectl: &Kubectl<'_>) {
     let edit = |line: &str, script: &str| {
         let words = shlex::split(line).expect("words");
@@ -78,7 +75,6 @@ fn edits(kubectl: &Kubectl<'_>) {
     assert!(object["metadata"]["uid"] != uid && object["data"] == json!({"greeting": "hello"}), "{object}");
 }
 
-// A-105, A-106, A-113, A-160
 fn watches(kubectl: &Kubectl<'_>) {
     let mut all = Beside::start(kubectl.command(&["get", "configmaps", "-w", "--output-watch-events"]));
     all.line("what is there", |line| line.starts_with("ADDED") && line.contains(" m "));
@@ -115,7 +111,6 @@ fn watches(kubectl: &Kubectl<'_>) {
     assert!(deleting.end().success() && gone.end().success());
 }
 
-// A-056, A-084, A-085, A-088, A-092
 fn deletes(kubectl: &Kubectl<'_>) {
     for name in ["a", "b", "c", "d", "e"] {
         kubectl.ok(&format!("create configmap {name}"));
@@ -143,7 +138,6 @@ fn deletes(kubectl: &Kubectl<'_>) {
     assert!(kubectl.ok("delete configmaps,secrets --all").contains("configmap"));
 }
 
-// A-155
 fn access(kubectl: &Kubectl<'_>) {
     assert_eq!(kubectl.ok("auth can-i create pods").trim(), "yes");
     assert_eq!(kubectl.ok("auth can-i get /metrics").trim(), "yes");

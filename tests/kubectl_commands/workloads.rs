@@ -10,7 +10,6 @@ pub(crate) fn run(kubectl: &Kubectl<'_>) {
     runs(kubectl);
 }
 
-//
 fn sets(kubectl: &Kubectl<'_>) {
     let told = kubectl.ok("create deployment web --image=minisvc/echo --replicas=1 --port=8080");
     assert_eq!(told.trim(), "deployment.apps/web created");
@@ -44,7 +43,6 @@ fn sets(kubectl: &Kubectl<'_>) {
     kubectl.ok("rollout status deployment/web --timeout=60s");
 }
 
-//
 fn rollouts(kubectl: &Kubectl<'_>) {
     let history = kubectl.ok("rollout history deployment/web");
     assert_eq!(history.lines().filter(|line| line.starts_with(['1', '2'])).count(), 2, "{history}");
@@ -70,7 +68,6 @@ fn rollouts(kubectl: &Kubectl<'_>) {
     kubectl.ok("rollout status statefulset/db --timeout=60s");
 }
 
-//
 fn runs(kubectl: &Kubectl<'_>) {
     assert_eq!(kubectl.ok("run p --image=minisvc/pause --labels=app=p").trim(), "pod/p created");
     kubectl.ok("wait pod/p --for=condition=Ready --timeout=60s");
