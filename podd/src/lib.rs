@@ -14,6 +14,7 @@ mod files;
 mod image;
 mod kubelet;
 mod logs;
+mod manager;
 mod network;
 mod node;
 mod pod;

@@ -1,5 +1,6 @@
 //! Pods: the state machine (`core`), what it shows (`status`), and the worker that acts for it.
 
+pub(crate) mod admission;
 pub(crate) mod asking;
 pub(crate) mod backoff;
 pub(crate) mod container;

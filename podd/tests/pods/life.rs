@@ -14,6 +14,7 @@ use crate::tests;
 
 tests![
     test_a_pod_becomes_ready,
+    // P-116
     test_the_node_is_registered_and_beats,
     test_a_missing_program_crash_loops,
     test_a_failing_container_is_restarted,
@@ -26,6 +27,7 @@ tests![
     test_a_pod_that_is_killed_from_outside_comes_back,
     test_a_reboot_starts_the_pods_again,
     test_the_active_deadline_ends_a_pod,
+    // P-054
     test_a_finalizer_delays_the_object_only,
 ];
 

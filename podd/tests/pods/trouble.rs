@@ -17,6 +17,8 @@ tests![
     // P-040, P-042
     test_what_is_missing_is_named_and_waited_for,
     test_what_forks_without_end_is_bounded_and_told,
+    // P-006, P-010
+    test_a_host_port_is_given_to_one_pod_of_a_node,
     // P-120
     test_a_flooded_log_is_bounded_and_still_read_by_time_and_before,
 ];
@@ -158,5 +160,29 @@ async fn test_a_flooded_log_is_bounded_and_still_read_by_time_and_before() {
     let line =
         tokio::time::timeout(PATIENCE, stream.next()).await.expect("in time").expect("a line").expect("readable");
     assert_eq!(&line[..], b"quiet\n");
+    lab.stop().await;
+}
+
+// The second goes past the scheduler, as it names its node.
+async fn test_a_host_port_is_given_to_one_pod_of_a_node() {
+    let lab = Lab::start().await;
+    let on = |number: u16| {
+        json!({"hostNetwork": true, "containers": [
+            {"name": "echo", "image": "minisvc/echo", "env": [{"name": "PORT", "value": number.to_string()}],
+             "ports": [{"containerPort": number}], "readinessProbe": {"httpGet": {"port": number, "path": "/readyz"}}}]})
+    };
+    let first = lab.pod("first", on(8096)).await;
+    let port = first.spec.as_ref().and_then(|spec| spec.containers[0].ports.as_ref()?[0].host_port);
+    assert_eq!(port, Some(8096), "the container's port is the node's");
+    lab.ready("first").await;
+    lab.pod("second", on(8096)).await;
+    lab.pod("third", on(8097)).await;
+    let second = lab.phase("second", "Failed").await;
+    assert_eq!(status(&second).reason.as_deref(), Some("NodePorts"));
+    lab.event_saying("second", "NodePorts", "host port 8096 of the node belongs to pod default/first").await;
+    lab.ready("third").await;
+    assert_eq!(restarts(&lab.ready("first").await), 0);
+    lab.delete("first", 0).await;
+    lab.gone("first").await;
     lab.stop().await;
 }

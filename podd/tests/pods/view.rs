@@ -14,7 +14,12 @@ use crate::lab::{Lab, NODE, create, shell, status, waiting};
 use crate::tests;
 
 tests![
+    // P-075
     test_names_and_resolver_files,
+    // N-090, N-105
+    test_a_pod_may_have_a_resolver_of_its_own,
+    // N-088, N-096, P-068, P-069
+    test_what_is_made_at_the_start_of_a_pod_and_of_a_container,
     test_a_pod_in_the_nodes_network_is_called_as_the_node,
     test_variables,
     test_volumes_hold_what_the_manifest_says,
@@ -54,6 +59,77 @@ async fn test_names_and_resolver_files() {
     assert!(text.contains("\tpod-name.db.default.svc.cluster.local\tpod-name\n"), "{text}");
     assert!(text.contains("192.0.2.7\tpod-name-alias\n"));
     assert!(text.ends_with("# Kubernetes-managed hosts file.\n"));
+    lab.stop().await;
+}
+
+async fn test_a_pod_may_have_a_resolver_of_its_own() {
+    let lab = Lab::start().await;
+    let before = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let config = json!({"nameservers": ["1.1.1.1"], "searches": ["resolv.conf.local"]});
+    let extra = json!({"dnsPolicy": "None", "dnsConfig": config});
+    let text = output(&lab, "custom", "cat /etc/resolv.conf; echo gone > /etc/resolv.conf", extra).await;
+    assert_eq!(text, "search resolv.conf.local\nnameserver 1.1.1.1\n");
+    assert_eq!(std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(), before, "the file is the pod's alone");
+    lab.stop().await;
+}
+
+async fn test_what_is_made_at_the_start_of_a_pod_and_of_a_container() {
+    let lab = Lab::start().await;
+    let service = |name: &str| json!({"metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}});
+    let _: Service = create(&lab.client, "default", service("early")).await;
+    let script = "echo edited >> /etc/hosts; env | grep -o '^[A-Z]*_SERVICE_HOST' | sort; head -2 /etc/resolv.conf | tail -1; \
+                  echo started; until [ -e /data/go ]; do sleep 0.05; done; rm /data/go; exit 1";
+    let mount = json!([{"name": "data", "mountPath": "/data"}]);
+    let mut container = shell("app", script);
+    container["volumeMounts"] = mount.clone();
+    let beside = json!({"name": "beside", "command": ["sleep", "1000"], "volumeMounts": mount});
+    let volumes = json!([{"name": "data", "emptyDir": {}}]);
+    lab.pod("again", json!({"containers": [beside, container], "volumes": volumes})).await;
+    lab.ready("again").await;
+    let shell_in = |container: &'static str, script: &str| {
+        let argv = ["/bin/sh", "-c", script].map(Into::into).to_vec();
+        let spec = minisvc_podd::ExecSpec { argv, ..Default::default() };
+        let podd = &lab.podd;
+        async move { podd.exec("default", "again", Some(container), spec).await.expect("a process").wait().await.as_code() }
+    };
+    // The other container sees the same file.
+    assert_eq!(shell_in("beside", "until grep -q edited /etc/hosts; do sleep 0.05; done").await, 0);
+    let _: Service = create(&lab.client, "default", service("late")).await;
+    std::fs::write(lab.directory.path().join("resolv.conf"), "nameserver 192.0.2.99\n").expect("written");
+    assert_eq!(shell_in("beside", "touch /data/go").await, 0);
+    let restarted = |pod: Option<&Pod>| {
+        pod.is_some_and(|pod| {
+            status(pod).container_statuses.iter().flatten().any(|c| c.name == "app" && c.restart_count == 1 && c.ready)
+        })
+    };
+    lab.until("again", "restarted", restarted).await;
+    assert_eq!(
+        shell_in("beside", "until [ $(grep -c edited /etc/hosts) = 1 ]; do sleep 0.05; done").await,
+        0,
+        "edits are lost"
+    );
+    let of = |previous| LogOptions { container: Some("app".into()), previous, ..LogOptions::default() };
+    let dns = "nameserver 10.96.0.10";
+    let first = lab.log("again", of(true)).await;
+    assert_eq!(first, format!("EARLY_SERVICE_HOST\nKUBERNETES_SERVICE_HOST\n{dns}\nstarted\n"));
+    let mut follow = lab.podd.logs("default", "again", LogOptions { follow: true, ..of(false) }).expect("a log");
+    let mut second = String::new();
+    while !second.ends_with("started\n") {
+        let line = futures::StreamExt::next(&mut follow).await.expect("more").expect("readable");
+        second += std::str::from_utf8(&line).expect("text");
+    }
+    assert_eq!(second, format!("EARLY_SERVICE_HOST\nKUBERNETES_SERVICE_HOST\nLATE_SERVICE_HOST\n{dns}\nstarted\n"));
+    // When the nodes come up again, containers are started only when the Services are known.
+    let lab = lab.reboot().await;
+    let again = |pod: Option<&Pod>| {
+        pod.is_some_and(|pod| {
+            status(pod).container_statuses.iter().flatten().any(|c| c.name == "app" && c.restart_count == 2 && c.ready)
+        })
+    };
+    lab.until("again", "up again", again).await;
+    let mut follow = lab.podd.logs("default", "again", LogOptions { follow: true, ..of(false) }).expect("a log");
+    let first = futures::StreamExt::next(&mut follow).await.expect("a line").expect("readable");
+    assert_eq!(&first[..], b"EARLY_SERVICE_HOST\n");
     lab.stop().await;
 }
 

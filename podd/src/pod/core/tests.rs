@@ -275,7 +275,7 @@ fn how_a_pod_ends_follows_policy_and_codes() {
     // policy, exit code of the only container, phase, reason of Ready
     let table = [
         ("P-012", "Never", 0, "Succeeded", "PodCompleted"),
-        ("P-012", "Never", 3, "Failed", "PodFailed"),
+        ("P-015", "Never", 3, "Failed", "PodFailed"),
         ("P-019", "OnFailure", 0, "Succeeded", "PodCompleted"),
         ("P-033", "OnFailure", 3, "Running", "ContainersNotReady"),
         ("P-033", "Always", 0, "Running", "ContainersNotReady"),
