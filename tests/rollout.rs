@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::load::{Client, Failure};
 use common::{Lab, PATIENCE, eventually};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 /// How long the clients go on; everything has to have happened by then.
@@ -128,7 +129,7 @@ fn no_connection_is_lost_while_a_deployment_rolls_shrinks_and_moves() {
     let mut history = Vec::new();
     let mut done = |what: String| {
         println!("{what} after {:.1} s", started.elapsed().as_secs_f64());
-        history.push(format!("{} {what}", jiff::Timestamp::now()));
+        history.push(format!("{} {what}", Timestamp::now()));
     };
     for round in 1.. {
         roll(&lab, round);
@@ -152,4 +153,56 @@ fn no_connection_is_lost_while_a_deployment_rolls_shrinks_and_moves() {
         failures.extend(failed);
     }
     assert!(failures.is_empty(), "{} connections were lost: {failures:#?}\n{history:#?}", failures.len());
+}
+
+/// Seconds after which a silent node counts as lost: as short as it may be.
+const GRACE: u64 = 15;
+
+/// The controller looks every few seconds, and a new table has to be made of what it finds.
+const LOOK: u64 = 6;
+
+/// How exactly a client's idea of when it began matches ours of when the node was lost.
+const SLACK: SignedDuration = SignedDuration::from_secs(1);
+
+// D-089
+#[test]
+fn a_node_that_loses_power_costs_connections_only_until_that_is_noticed() {
+    let lab = Lab::start("power-cut", &["--nodes", "3", "--node-grace", &GRACE.to_string()]);
+    lab.apply(MANIFEST);
+    let pods = eventually("the pods", || ready_pods(&lab, REPLICAS));
+    let lost: Vec<IpAddr> = pods
+        .iter()
+        .filter(|pod| pod["spec"]["nodeName"] == "node-2")
+        .filter_map(|pod| pod["status"]["podIP"].as_str()?.parse().ok())
+        .collect();
+    assert!(!lost.is_empty() && lost.len() < REPLICAS, "pods are spread over the nodes");
+    let vip = lab.get("service", "web")["spec"]["clusterIP"].as_str().expect("an address").to_owned();
+    let workstation = "10.95.0.1".parse().expect("an address");
+    let seconds = GRACE + 2 * LOOK;
+    let client = Client::start(&lab, "workstation", &[], workstation, &format!("{vip}:80"), seconds);
+    let (began, started) = (Timestamp::now(), Instant::now());
+    lab.run(&["node", "stop", "node-2"]);
+    lab.until("lost", "node", "node-2", |node| {
+        let mut conditions = node["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "Unknown")
+    });
+    let noticed = Timestamp::now();
+    assert!(started.elapsed() < Duration::from_secs(seconds), "noticed after {:?}", started.elapsed());
+    let (failures, answered) = client.finish();
+    println!(
+        "{} connections went to the lost node; it was noticed after {:.1} s",
+        failures.len(),
+        (noticed - began).total(jiff::Unit::Second).unwrap_or_default()
+    );
+    assert!(answered > 100, "the others went on answering");
+    let unexplained: Vec<&Failure> = failures
+        .iter()
+        .filter(|failure| {
+            let explained = |(syn, endpoint): (Timestamp, IpAddr)| {
+                lost.contains(&endpoint) && syn >= began - SLACK && syn <= noticed + SLACK
+            };
+            !failure.flow.is_some_and(explained)
+        })
+        .collect();
+    assert!(unexplained.is_empty(), "noticed at {noticed}, but {unexplained:#?}");
 }
