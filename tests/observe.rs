@@ -44,6 +44,7 @@ fn every_table_is_shown_by_command_and_by_kubectl() {
     as_kubectl_shows_them(&lab);
     decisions(&lab);
     packets_in_a_file(&lab);
+    faults(&lab);
     figures(&lab);
 }
 
@@ -209,11 +210,53 @@ fn figures(lab: &Lab) {
     let text = lab.run(&["kubectl", "get", "--raw", "/metrics"]);
     for family in [
         "minisvc_netd_packets_total ",
+        "minisvc_netd_faults_total{effect=\"refused\"} ",
         "minisvc_netd_flows ",
         "minisvc_netd_packets_dropped_total{reason=\"no_service\"} ",
+        "minisvc_dns_queries_total{transport=\"udp\"} ",
+        "minisvc_controller_runs_total{controller=\"endpointslice\"} ",
     ] {
         assert!(text.lines().any(|line| line.starts_with(family)), "{family}: {text}");
     }
+}
+
+fn faults(lab: &Lab) {
+    let asked = || lab.fetch("http://sticky/");
+    let is_active = |name: &str| {
+        lab.until("active", "fault", name, |fault| fault["status"]["phase"] == "Active");
+    };
+    lab.run(&["fault", "add", "closed", "--to", "svc/sticky", "--refuse"]);
+    is_active("closed");
+    let refused = asked().expect_err("nobody listens");
+    assert!(refused.contains("refused"), "{refused}");
+    lab.fetch("http://hello/").expect("others are left alone");
+    let status = lab.run(&["status"]);
+    assert!(status.contains("closed") && status.contains("service/sticky in default"), "{status}");
+    assert_eq!(lab.run(&["fault", "remove", "closed"]), "fault.minisvc.dev/closed deleted\n");
+    eventually("answers again", || asked().ok());
+
+    let fault = json!({"apiVersion": "minisvc.dev/v1", "kind": "Fault", "metadata": {"name": "slow"}, "spec": {
+        "from": {"workstation": true}, "to": {"matchLabels": {"app": "sticky"}}, "delayMilliseconds": 300, "seed": 1,
+        "durationSeconds": 4}});
+    lab.apply_all(std::slice::from_ref(&fault));
+    is_active("slow");
+    assert!(lab.run(&["get", "faults"]).contains("delay 300ms"));
+    let began = std::time::Instant::now();
+    asked().expect("late, but whole");
+    // There and back for the handshake, and for the question.
+    assert!(began.elapsed() >= Duration::from_millis(1200), "{:?}", began.elapsed());
+    eventually("the end of the fault", || lab.list("faults").is_empty().then_some(()));
+    let began = std::time::Instant::now();
+    asked().expect("an answer");
+    assert!(began.elapsed() < Duration::from_millis(1200), "it is undone by itself: {:?}", began.elapsed());
+
+    let said = common::fail(&mut lab.command(&["fault", "add", "--to", "svc/sticky"]), 1);
+    assert!(said.contains("at least one of"), "{said}");
+    let said = common::fail(&mut lab.command(&["fault", "remove", "none"]), 1);
+    assert!(said.contains("not found") && said.contains("minisvc fault list"), "{said}");
+    lab.run(&["fault", "add", "cut", "--from", "node/node-1", "--to", "node/node-2", "--partition", "--for", "1h"]);
+    assert!(lab.run(&["fault", "list"]).contains("node/node-1"));
+    lab.run(&["fault", "remove", "--all"]);
 }
 
 fn is_ready(object: &Value) -> bool {

@@ -152,7 +152,10 @@ pub(crate) fn apply(
     force: bool,
 ) -> Result<Value, ApiError> {
     let Some(kind) = KindName::from(resource).find() else {
-        return Err(ApiError::UnsupportedMediaType("application/json-patch+json, application/merge-patch+json"));
+        // A kind of our own: without a schema nobody owns fields, so what is applied is merged in.
+        let nothing = Value::Object(serde_json::Map::new());
+        let merged = minisvc_schema::merge::apply(live.unwrap_or(&nothing), config);
+        return merged.map_err(|error| unpatchable(resource, live.unwrap_or(&nothing), error));
     };
     minisvc_schema::apply(kind, live, config, &by.writer(), force).map_err(|error| match error {
         ApplyError::Invalid(why) => ApiError::BadRequest(why),

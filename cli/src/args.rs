@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Table(TableArgs),
     /// Fail a node as a machine that loses power, and bring it back
     Node(NodeArgs),
+    /// Have packets between places come late, wrong or not at all, for a time
+    Fault(FaultArgs),
     /// Follow what the data plane decides: each new flow with its endpoint and why, and each refusal
     Trace(TraceArgs),
     /// Open a shell inside a lab: every virtual IP, pod and name is reachable from it
@@ -159,8 +161,8 @@ pub(crate) struct UpArgs {
     #[arg(short = 'f', long = "filename", value_name = "PATH")]
     pub(crate) filenames: Vec<PathBuf>,
 
-    /// A project: commands to run as Deployments and Services [default: minisvc.yaml in this folder, if there is one
-    /// and nothing else is asked for]
+    /// A project: commands to run as Deployments and Services; or none [default: minisvc.yaml in this folder, if there is
+    /// one and no manifests are given]
     #[arg(long, value_name = "FILE")]
     pub(crate) project: Option<PathBuf>,
 
@@ -325,6 +327,111 @@ pub(crate) struct EndpointsArgs {
 
     /// The Service: NAME, svc/NAME or service/NAME
     pub(crate) service: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FaultArgs {
+    #[command(subcommand)]
+    pub(crate) action: FaultAction,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum FaultAction {
+    /// Make a fault; it is undone by itself when its time is over
+    Add(FaultAddArgs),
+    /// Show the faults there are
+    List {
+        #[command(flatten)]
+        lab: LabArgs,
+
+        /// Output format
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Undo faults before their time is over
+    Remove {
+        #[command(flatten)]
+        lab: LabArgs,
+
+        /// All of them
+        #[arg(long, conflicts_with = "names")]
+        all: bool,
+
+        /// Names of faults
+        #[arg(required_unless_present = "all")]
+        names: Vec<String>,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FaultAddArgs {
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+
+    /// Namespace of pods and Services
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+
+    /// Where packets come from: pod/NAME, svc/NAME, node/NAME, zone/NAME, KEY=VALUE of pods, workstation or outside
+    /// [default: anywhere]
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) from: Option<String>,
+
+    /// Where they go to, likewise; the other way suffers too, unless --one-way is there [default: anywhere]
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) to: Option<String>,
+
+    /// Only packets from --from to --to, not the other way
+    #[arg(long)]
+    pub(crate) one_way: bool,
+
+    /// They come so much later: 100ms, 1.5s
+    #[arg(long, value_name = "TIME")]
+    pub(crate) delay: Option<String>,
+
+    /// The delay differs by up to this much, either way
+    #[arg(long, value_name = "TIME")]
+    pub(crate) jitter: Option<String>,
+
+    /// This share is lost: 10%
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) loss: Option<String>,
+
+    /// This share comes twice
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) duplicate: Option<String>,
+
+    /// This share is overtaken by those behind it
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) reorder: Option<String>,
+
+    /// In this share one bit is changed
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) corrupt: Option<String>,
+
+    /// So many pass and no more: 500kbit, 10mbit, 1gbit a second
+    #[arg(long, value_name = "RATE")]
+    pub(crate) rate: Option<String>,
+
+    /// New connections and datagrams are refused, as if nobody listened
+    #[arg(long)]
+    pub(crate) refuse: bool,
+
+    /// Nothing passes
+    #[arg(long)]
+    pub(crate) partition: bool,
+
+    /// For how long: 60s, 5m [default: until it is removed]
+    #[arg(long = "for", value_name = "TIME")]
+    pub(crate) duration: Option<String>,
+
+    /// The same seed does the same to the same packets [default: another each time]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
+
+    /// Its name [default: one that is free]
+    #[arg(value_name = "NAME")]
+    pub(crate) fault: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]

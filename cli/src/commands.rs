@@ -5,6 +5,7 @@ pub(crate) mod demo;
 pub(crate) mod describe;
 pub(crate) mod doctor;
 pub(crate) mod endpoints;
+pub(crate) mod fault;
 pub(crate) mod flows;
 pub(crate) mod images;
 pub(crate) mod inside;

@@ -132,6 +132,8 @@ impl Lab {
         let netd = Netd::start(options).context(|| "cannot start the data plane".to_owned())?;
         let nodes = Nodes::default();
         api.add_metrics_source(Arc::new(extension::figures(netd.clone())));
+        let (faulty, client, token) = (netd.clone(), component(&api, "netd"), shutdown.clone());
+        tasks.spawn(async move { faulty.follow_faults(client, token).await });
         api.set_extension(extension::extension(Sources {
             netd: netd.clone(),
             nodes: nodes.clone(),

@@ -45,7 +45,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::Command;
 use crate::commands::{
-    dashboard as dashboard_command, demo, describe, doctor, endpoints, flows, images, inside, kubectl,
+    dashboard as dashboard_command, demo, describe, doctor, endpoints, fault, flows, images, inside, kubectl,
     lab as lab_command, node, objects, proxy, run, status, table, top as top_command, trace, up, why as why_command,
     words,
 };
@@ -111,6 +111,7 @@ async fn dispatch(command: &Command) -> Result<ExitCode, CliError> {
         Command::Endpoints(args) => endpoints::endpoints(args).await.map(done),
         Command::Table(args) => table::table(args).await.map(done),
         Command::Node(args) => node::node(args).await.map(done),
+        Command::Fault(args) => fault::fault(args).await.map(done),
         Command::Trace(args) => trace::trace(args).await.map(done),
         Command::Shell(args) => inside::shell(args).await,
         Command::Exec(args) => inside::exec(args).await,

@@ -8,6 +8,7 @@ mod announce;
 mod claims;
 mod closers;
 mod device;
+mod fault;
 mod health;
 mod look;
 pub mod observe;
@@ -40,8 +41,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::claims::{Claimant, Clash, Holder, HostPort, HostPorts};
+pub use crate::fault::FaultCounts;
 pub use crate::health::NodeSockets;
-use crate::observe::Places;
+use crate::observe::{Clocks, Places};
 pub use crate::publish::{Dialer, PublishConfig, Published, publish};
 use crate::publisher::Publisher;
 pub use crate::relay::{RelaySockets, RelayStats};
@@ -107,6 +109,7 @@ struct Shared {
     places: Arc<Mutex<Places>>,
     /// How many may look on at once.
     onlookers: Arc<Semaphore>,
+    clocks: Mutex<Clocks>,
     /// What the worker was started with.
     limits: Limits,
 }
@@ -137,6 +140,7 @@ impl Netd {
             thread: Mutex::new(Some(thread)),
             places: Arc::default(),
             onlookers: Arc::new(Semaphore::new(observe::MAX_TRACES)),
+            clocks: Mutex::new(Clocks::read()),
             limits,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -190,6 +194,12 @@ impl Netd {
         }
     }
 
+    /// Follows the Faults of the API until `shutdown`: packets come late, wrong or not at all, as they say, for as long as they
+    /// say.
+    pub async fn follow_faults(&self, client: Client, shutdown: CancellationToken) {
+        fault::follow(self.clone(), client, shutdown).await;
+    }
+
     /// Follows Services, EndpointSlices and Nodes of the API until `shutdown`, and writes Events about claims that are refused.
     /// The data plane goes on without the API, with the last table (D-131).
     pub async fn follow(&self, client: Client, shutdown: CancellationToken) {
@@ -215,6 +225,13 @@ impl Netd {
     /// What the relay has counted so far.
     pub fn relay_stats(&self) -> RelayStats {
         self.shared.relay.read()
+    }
+
+    /// How times of the worker are told.
+    pub(crate) fn clocks(&self) -> Clocks {
+        let mut clocks = self.shared.clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        *clocks = clocks.or_newer();
+        *clocks
     }
 
     /// What the data plane was started with.

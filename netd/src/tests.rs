@@ -373,3 +373,68 @@ fn a_fragment_that_had_to_wait_comes_with_a_header_of_its_own() {
     assert_eq!(arrived, [808, 1200]);
     netd.shutdown();
 }
+
+#[test]
+fn packets_suffer_faults_between_the_translator_and_the_devices() {
+    use serde_json::json;
+    for offload in [false, true] {
+        let netd = start(offload);
+        let ((mut client, _), (mut backend, _)) = (link(&netd, CLIENT), link(&netd, BACKEND));
+        publish_service(&netd);
+        let header: &[u8] = if offload { &[0; 10] } else { &[] };
+        let send = |client: &mut UnixStream, port: u16, payload: &[u8]| {
+            client.write_all(&[header, &udp((CLIENT, port), (VIP, 80), payload)].concat()).expect("sent");
+        };
+        let mut receive = || {
+            let mut storage = [0; 2048];
+            let length = backend.read(&mut storage).expect("a packet before the deadline");
+            storage[header.len()..length].to_vec()
+        };
+        let suffer = |rules| {
+            netd.shared.mailbox.send(Command::Faults(rules));
+            // Commands are obeyed in order, but a packet may be served before them.
+            netd.stats();
+        };
+        let all = fault::between_all;
+
+        suffer(all(json!({"delayMilliseconds": 50, "duplicatePercent": 100})));
+        let sent = Instant::now();
+        send(&mut client, 4000, b"late");
+        let (first, second) = (receive(), receive());
+        assert!(sent.elapsed() >= Duration::from_millis(50), "{:?}", sent.elapsed());
+        assert_eq!((&first, &first[28..]), (&second, &b"late"[..]));
+
+        suffer(all(json!({"corruptPercent": 100})));
+        send(&mut client, 4001, b"wrong");
+        let wrong = receive();
+        let packet = SlicedPacket::from_ip(&wrong).expect("the IP header is whole");
+        let (Some(etherparse::NetSlice::Ipv4(ip)), Some(etherparse::TransportSlice::Udp(datagram))) =
+            (packet.net, packet.transport)
+        else {
+            panic!("no UDP over IPv4")
+        };
+        let right = datagram.to_header().calc_checksum_ipv4(&ip.header().to_header(), datagram.payload());
+        assert_ne!(right, Ok(datagram.checksum()), "its checksum tells");
+
+        suffer(all(json!({"partition": true})));
+        send(&mut client, 4002, b"lost");
+        while netd.stats().faults.lost == 0 {
+            assert!(sent.elapsed() < Duration::from_secs(10));
+        }
+        suffer(all(json!({"refuse": true})));
+        send(&mut client, 4003, b"refused");
+        let mut storage = [0; 2048];
+        let length = client.read(&mut storage).expect("an answer before the deadline");
+        let answer = SlicedPacket::from_ip(&storage[header.len()..length]).expect("well formed");
+        let Some(etherparse::NetSlice::Ipv4(ip)) = &answer.net else { panic!("no IPv4") };
+        assert_eq!(ip.header().source_addr(), VIP, "as if the Service had refused");
+        assert!(matches!(answer.transport, Some(etherparse::TransportSlice::Icmpv4(_))), "{answer:?}");
+
+        suffer(vec![]);
+        send(&mut client, 4004, b"well");
+        assert_eq!(receive()[28..], *b"well", "and neither of the two before");
+        let counts = FaultCounts { lost: 1, refused: 1, delayed: 1, duplicated: 1, corrupted: 1, overflowed: 0 };
+        assert_eq!(netd.stats().faults, counts);
+        netd.shutdown();
+    }
+}

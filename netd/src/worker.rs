@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use minisvc_translator::{
-    Counters, Dial, DialAnswer, FlowRecord, PacketBuf, PortId, ServiceTable, Translator, Verdict,
+    Checksum, Counters, Dial, DialAnswer, FlowRecord, PacketBuf, PortId, ServiceTable, Translator, Verdict,
 };
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::closers::{Closers, Waste};
 use crate::device::{Device, Frame};
+use crate::fault::{self, FaultCounts, FaultyLinks, Rule};
 use crate::health::Pulse;
 use crate::trace::{Onlooker, Onlookers};
 
@@ -56,6 +57,8 @@ pub(crate) enum Command {
     Look(Look),
     /// Tell somebody of every decision from now on.
     LookOn(Onlooker),
+    /// Have packets suffer these faults from now on.
+    Faults(Vec<Rule>),
     /// Hand flows to the outside over to somebody.
     Relay(mpsc::Sender<Dial>),
     /// What has come of such a flow.
@@ -77,6 +80,8 @@ pub struct Stats {
     pub no_such_port: u64,
     /// Devices that failed and were given up.
     pub failed_devices: u64,
+    /// What faults have done to packets.
+    pub faults: FaultCounts,
 }
 
 /// The way to the worker: a bounded mailbox and a bell.
@@ -136,6 +141,8 @@ pub(crate) struct Worker {
     dial_tx: Option<mpsc::Sender<Dial>>,
     closers: Closers,
     onlookers: Onlookers,
+    /// Only while there is a fault.
+    faults: Option<Box<FaultyLinks>>,
     stats: Stats,
 }
 
@@ -168,6 +175,7 @@ impl Worker {
             dial_tx: None,
             closers: Closers::start()?,
             onlookers: Onlookers::default(),
+            faults: None,
             stats: Stats::default(),
         };
         Ok((worker, mailbox))
@@ -201,6 +209,9 @@ impl Worker {
                 }
             }
             self.translator.handle_timeout(now);
+            if self.faults.is_some() {
+                self.send_late(&mut frame, now);
+            }
             self.dial(now);
             self.flush();
             self.onlookers.tell(&mut self.translator, now);
@@ -211,7 +222,10 @@ impl Worker {
 
     /// How long to sleep at most: until the translator's next deadline.
     fn timeout(&self) -> EpollTimeout {
-        let Some(deadline) = self.translator.poll_timeout() else { return EpollTimeout::NONE };
+        let late = self.faults.as_ref().and_then(|faults| faults.poll_timeout());
+        let Some(deadline) = self.translator.poll_timeout().into_iter().chain(late).min() else {
+            return EpollTimeout::NONE;
+        };
         let wait = deadline.saturating_duration_since(Instant::now());
         // Rounded up: waking before the deadline would spin. The cap keeps the number in range and is long enough.
         let milliseconds = wait.min(Duration::from_secs(60)).as_nanos().div_ceil(1_000_000);
@@ -228,6 +242,7 @@ impl Worker {
                 Command::Detach(port) => self.let_go(port),
                 Command::Look(look) => look(&self.translator, &self.stats),
                 Command::LookOn(onlooker) => self.onlookers.add(onlooker, &mut self.translator),
+                Command::Faults(rules) => self.suffer_from(rules),
                 Command::Relay(dial_tx) => self.dial_tx = Some(dial_tx),
                 Command::Dialled(dial, answer) => self.translator.answer(&dial, answer, Instant::now()),
                 Command::Forget(dial) => self.translator.forget(&dial, Instant::now()),
@@ -287,6 +302,12 @@ impl Worker {
             let verdict = self.translator.handle(port, &mut packet, now);
             let len = packet.len();
             let target = match verdict {
+                Verdict::Forward(target) if self.faults.is_some() => {
+                    if !self.survives((port, target), frame, len, received.checksum, now) {
+                        continue;
+                    }
+                    target
+                }
                 Verdict::Forward(target) => target,
                 Verdict::Reply => {
                     frame.clear_header();
@@ -296,6 +317,62 @@ impl Worker {
             };
             let sent = self.devices.get(&target).map(|device| device.send(frame, len));
             note(&mut self.stats, sent);
+        }
+    }
+
+    /// Lets a forwarded packet suffer its faults; whether it goes on at once. A packet that comes later is kept, and one that is
+    /// refused is answered as if from where it went.
+    fn survives(
+        &mut self,
+        way: (PortId, PortId),
+        frame: &mut Frame,
+        len: usize,
+        checksum: Checksum,
+        now: Instant,
+    ) -> bool {
+        let Some(faults) = &mut self.faults else { return true };
+        let answer = match faults.pass(way, frame, len, checksum, now) {
+            fault::Outcome::Send => return true,
+            fault::Outcome::Done => return false,
+            fault::Outcome::Answer(answer) => answer,
+        };
+        let len = frame.put(&answer);
+        let mut packet = PacketBuf::new(frame.packet_mut(), len, Checksum::Full);
+        if let Verdict::Forward(back) = self.translator.handle(way.1, &mut packet, now) {
+            let len = packet.len();
+            let sent = self.devices.get(&back).map(|device| device.send(frame, len));
+            note(&mut self.stats, sent);
+        }
+        false
+    }
+
+    fn suffer_from(&mut self, rules: Vec<Rule>) {
+        let counts = self.stats.faults;
+        let faults = self.faults.get_or_insert_with(|| {
+            let mut faults = FaultyLinks::default();
+            faults.count_from(counts);
+            Box::new(faults)
+        });
+        faults.install(rules);
+        self.forget_faults();
+    }
+
+    /// Sends what faults have kept and whose time has come.
+    fn send_late(&mut self, frame: &mut Frame, now: Instant) {
+        while let Some((to, len)) = self.faults.as_mut().and_then(|faults| faults.due(frame, now)) {
+            let sent = self.devices.get(&to).map(|device| device.send(frame, len));
+            note(&mut self.stats, sent);
+        }
+        self.forget_faults();
+    }
+
+    /// Without faults, and when the last packet they kept is sent, they cost nothing again.
+    fn forget_faults(&mut self) {
+        if let Some(faults) = &self.faults {
+            self.stats.faults = faults.counts();
+            if faults.is_idle() {
+                self.faults = None;
+            }
         }
     }
 

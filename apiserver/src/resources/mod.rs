@@ -14,6 +14,7 @@ mod endpointslice;
 mod event;
 #[cfg(test)]
 mod every_kind_tests;
+mod fault;
 mod inert;
 mod ingress;
 pub(crate) mod ipaddress;
@@ -81,6 +82,7 @@ pub fn all() -> Vec<Resource> {
         policy::runtime_class(),
         poddisruptionbudget::resource(),
         policy::priority_class(),
+        fault::resource(),
     ];
     core.into_iter().chain(groups).chain(rbac::all()).chain(storage::all()).collect()
 }

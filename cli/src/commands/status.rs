@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::api::LabApi;
 use crate::args::{Output, StatusArgs};
+use crate::commands::fault;
 use crate::error::CliError;
 use crate::home::{LabHome, LabRecord};
 use crate::output::{self, Table};
@@ -20,7 +21,12 @@ pub(crate) async fn status(args: &StatusArgs) -> Result<(), CliError> {
         None => None,
     };
     let published = if contents.is_some() { home.published() } else { json!([]) };
-    let everything = json!({"labs": labs, "lab": home.name, "contents": contents, "published": published});
+    let (faults, suffered) = match home.running() {
+        Some(_) => fault::shown_in_status(&LabApi::of(&home)?).await?,
+        None => (json!([]), String::new()),
+    };
+    let everything =
+        json!({"labs": labs, "lab": home.name, "contents": contents, "published": published, "faults": faults});
     match args.output {
         Output::Json => output::print_json(&everything),
         Output::Yaml => output::print_yaml(&everything),
@@ -30,7 +36,7 @@ pub(crate) async fn status(args: &StatusArgs) -> Result<(), CliError> {
                 eprintln!("No lab runs. Start one: minisvc up");
                 return Ok(());
             }
-            output::print(&(render(&labs, contents.as_ref()) + &render_published(&published)))
+            output::print(&(render(&labs, contents.as_ref()) + &render_published(&published) + &suffered))
         }
     }
 }

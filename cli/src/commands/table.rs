@@ -9,7 +9,8 @@ use crate::error::CliError;
 use crate::home::LabHome;
 use crate::output::{self, Table};
 
-const AS_TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+/// How kubectl asks for lists.
+pub(crate) const AS_TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
 /// Where the lab answers for what is not stored.
 pub(crate) const EXTENSION: &str = "/apis/minisvc.dev/v1";

@@ -33,6 +33,29 @@ impl Frame {
         self.bytes.get_mut(HEADROOM..).unwrap_or_default()
     }
 
+    /// A copy of a packet of `len` bytes with its header.
+    pub(crate) fn copy(&self, len: usize) -> Vec<u8> {
+        self.bytes.get(..HEADROOM + len).unwrap_or_default().to_vec()
+    }
+
+    /// Puts such a copy back; returns the length of the packet.
+    pub(crate) fn load(&mut self, copy: &[u8]) -> usize {
+        let len = copy.len().min(self.bytes.len());
+        for (place, byte) in self.bytes.iter_mut().zip(copy) {
+            *place = *byte;
+        }
+        len.saturating_sub(HEADROOM)
+    }
+
+    /// Puts a packet that is complete in the place of the one that was there; returns its length.
+    pub(crate) fn put(&mut self, packet: &[u8]) -> usize {
+        self.clear_header();
+        for (place, byte) in self.packet_mut().iter_mut().zip(packet) {
+            *place = *byte;
+        }
+        packet.len().min(MAX_PACKET)
+    }
+
     /// Says that the packet is complete and to be taken as it is: its answer is in its place.
     pub(crate) fn clear_header(&mut self) {
         if let Some(header) = self.bytes.get_mut(..HEADROOM) {

@@ -99,10 +99,20 @@ fn packets(stats: &Stats) -> Vec<Figure> {
         label: Some(("reason", why)),
         ..count("packets_lost", value, "packets that could not be delivered, by reason")
     };
+    let fault = |effect, value| Figure {
+        label: Some(("effect", effect)),
+        ..count("faults", value, "packets that suffered a Fault, by what it did to them")
+    };
     figures.extend([
         lost("receiver_full", stats.receiver_full),
         lost("no_such_port", stats.no_such_port),
         lost("pending_limit", counters.pending_limit),
+        fault("lost", stats.faults.lost),
+        fault("refused", stats.faults.refused),
+        fault("delayed", stats.faults.delayed),
+        fault("duplicated", stats.faults.duplicated),
+        fault("corrupted", stats.faults.corrupted),
+        fault("overflowed", stats.faults.overflowed),
         count("devices_failed", stats.failed_devices, "interfaces that failed and were given up"),
         count("resets", counters.resets, "RSTs that were made"),
         count("icmp_errors", counters.icmp_errors, "ICMP errors that were made"),

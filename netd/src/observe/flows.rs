@@ -148,7 +148,7 @@ pub fn flows(netd: &Netd, query: &FlowQuery) -> Vec<FlowView> {
     let places = netd.places();
     let limit = query.limit;
     let flows = netd.flows(limit, filter(query, &places));
-    let clocks = Clocks::read();
+    let clocks = netd.clocks();
     let current = flows.current.iter().map(|flow| FlowView::of(flow, false, &places, clocks));
     current.chain(flows.severed.iter().map(|flow| FlowView::of(flow, true, &places, clocks))).collect()
 }

@@ -13,7 +13,7 @@ mod trace;
 
 use std::time::Instant;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 pub use figures::{Figure, FigureKind, figures, open_metrics};
 pub use flows::{AddressMatch, FlowQuery, FlowView, NameMatch, flows};
@@ -21,6 +21,9 @@ pub use places::{Place, PlaceKind, Places};
 pub use service_ports::{EndpointView, FrontendView, ServicePortQuery, ServicePortView, service_ports};
 pub use tables::{AffinityView, ClashView, RouteView, ServedFrontend, affinities, clashes, frontends, routes};
 pub use trace::{Chosen, MAX_TRACES, Trace, TraceLine, TraceQuery, trace};
+
+/// What two readings of the same clocks may differ by.
+const APART: SignedDuration = SignedDuration::from_micros(50);
 
 /// What both clocks said at one moment, to tell times of the one in terms of the other.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +44,14 @@ impl Clocks {
         };
         let fastest = (0..8).map(read).min_by_key(|(took, _)| *took);
         fastest.map_or_else(|| Self { time: Timestamp::now(), instant: Instant::now() }, |(_, pair)| pair)
+    }
+
+    /// The pair that was read before, unless the clocks have moved apart since: so that one moment is told as one time.
+    #[must_use]
+    pub(crate) fn or_newer(self) -> Self {
+        let newest = Self::read();
+        let apart = self.time(newest.instant).duration_since(newest.time).abs();
+        if apart > APART { newest } else { self }
     }
 
     /// The wall-clock time of a moment before or after.

@@ -1,12 +1,13 @@
 //! The tables of the data plane, row by row.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use minisvc_translator::AffinityRecord;
 use serde::Serialize;
 
-use super::{Clocks, Place};
+use super::Place;
 use crate::{Claimant, Netd};
 
 /// An address and port at which a Service is reached.
@@ -107,8 +108,8 @@ pub fn routes(netd: &Netd) -> Vec<RouteView> {
 
 /// Every record of session affinity that still counts, by client and Service. Blocks until the data plane has answered.
 pub fn affinities(netd: &Netd) -> Vec<AffinityView> {
-    let clocks = Clocks::read();
-    let records = netd.look(move |translator, _| translator.affinities(clocks.now()).collect::<Vec<AffinityRecord>>());
+    let (clocks, now) = (netd.clocks(), Instant::now());
+    let records = netd.look(move |translator, _| translator.affinities(now).collect::<Vec<AffinityRecord>>());
     let mut records = records.unwrap_or_default();
     records.sort_by(|a, b| (a.client, &a.service).cmp(&(b.client, &b.service)));
     let (table, places) = (netd.table(), netd.places());
@@ -120,7 +121,7 @@ pub fn affinities(netd: &Netd) -> Vec<AffinityView> {
         endpoint: record.endpoint,
         to: places.at(&table, record.endpoint.ip()).cloned(),
         remaining_seconds: record.remaining.as_secs(),
-        expires: clocks.time(clocks.now() + record.remaining),
+        expires: clocks.time(now + record.remaining),
     };
     records.into_iter().map(view).collect()
 }

@@ -125,7 +125,7 @@ pub fn trace(netd: &Netd, query: TraceQuery) -> Option<Trace> {
     let places = Arc::clone(&netd.shared.places);
     let level = TraceLevel { packets: query.packets, frames: query.frames };
     let decisions = look_on(&netd.shared.mailbox, level, wanted(query, Arc::clone(&places)), permit);
-    Some(Trace { decisions, places, clocks: Clocks::read() })
+    Some(Trace { decisions, places, clocks: netd.clocks() })
 }
 
 impl Trace {

@@ -8,6 +8,7 @@ mod checksum;
 mod cut;
 mod layout;
 mod raw;
+mod refusal;
 mod sctp;
 mod view;
 
