@@ -142,7 +142,7 @@ fn page(port: u16, path: &str) -> std::io::Result<String> {
     Ok(text(&answer))
 }
 
-//
+// P-122
 #[test]
 fn port_forward_reaches_pods_and_services() {
     let programs = programs();

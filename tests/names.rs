@@ -36,9 +36,18 @@ fn lab_with_names() -> Lab {
     let other = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other"}});
     let mut elsewhere = pod("elsewhere", &json!([echo(8080)]), &json!({}));
     elsewhere["metadata"]["namespace"] = json!("other");
+    // Its pods find each other before they are ready.
+    let mut crew = headless("crew", &json!({"app": "crew"}));
+    crew["spec"]["publishNotReadyAddresses"] = json!(true);
+    let mut nameless = named("nameless", "crew");
+    nameless["spec"].as_object_mut().expect("a spec").remove("hostname");
+    nameless["spec"]["containers"][0]["readinessProbe"] = json!({"exec": {"command": ["false"]}});
     lab.apply_all(&[
         other,
         web,
+        crew,
+        nameless,
+        named("lost", "nosuch"),
         headless("db", &json!({"app": "db"})),
         headless("empty", &json!({"app": "nobody"})),
         external("alias", "web.default.svc.cluster.local"),
@@ -83,6 +92,13 @@ fn services_and_pods_have_names() {
     };
     let web = ip("svc", "web", "/spec/clusterIP");
     let (zero, one) = (ip("pod", "db-0", "/status/podIP"), ip("pod", "db-1", "/status/podIP"));
+    let alone = eventually("the address of a pod that is not ready", || {
+        lab.get("pod", "nameless").pointer("/status/podIP").and_then(Value::as_str).map(str::to_owned)
+    });
+    eventually("its name in DNS", || {
+        let answer = lab.dig("udp", "A", "crew.default.svc.cluster.local.").unwrap_or_default();
+        answer.contains(&alone).then_some(())
+    });
     let mut both =
         [format!("db.default.svc.cluster.local. A {zero}"), format!("db.default.svc.cluster.local. A {one}")];
     both.sort();
@@ -112,6 +128,14 @@ fn services_and_pods_have_names() {
         assert_eq!(ask("A", "empty.default.svc.cluster.local."), "NXDomain aa", "N-035");
         let endpoint = "db-0.db.default.svc.cluster.local.";
         assert_eq!(records(&ask("A", endpoint)), [format!("{endpoint} A {zero}")], "N-037");
+        // A pod that is not ready, without a hostname, and one whose subdomain is no Service.
+        assert_eq!(
+            records(&ask("A", "crew.default.svc.cluster.local.")),
+            [format!("crew.default.svc.cluster.local. A {alone}")],
+            "P-111"
+        );
+        assert_eq!(ask("A", "nameless.crew.default.svc.cluster.local."), "NXDomain aa", "N-059");
+        assert_eq!(ask("A", "lost.nosuch.default.svc.cluster.local."), "NXDomain aa", "N-060");
         assert_eq!(records(&ask("PTR", &zero_reverse)), [format!("{zero_reverse} PTR {endpoint}")], "N-042");
         let found = records(&ask("SRV", "_http._tcp.db.default.svc.cluster.local."));
         let targets = found.iter().filter(|record| record.contains(" SRV ") && record.contains(" 8080 db-")).count();
