@@ -127,16 +127,15 @@ fn recorded(server: &Server) -> BTreeMap<Claim, (Arc<Record>, Key)> {
 fn holders(server: &Server) -> Vec<Holder> {
     let Some(resource) = server.registry.find("", "v1", SERVICES) else { return Vec::new() };
     let (records, _) = server.store.list(SERVICES, None);
-    let mut holders: Vec<Holder> = records
-        .into_iter()
-        .map(|record| {
+    let mut holders: Vec<Holder> = server.with_pools(|pools| {
+        let holder = |record: Arc<Record>| {
             let object = stored::decode(&record.value);
-            let plan =
-                resource.allocate.map(|kind| server.with_pools(|pools| kind.plan(None, Some(&object), pools, false)));
+            let plan = resource.allocate.map(|kind| kind.plan(None, Some(&object), pools, false));
             let claims = plan.and_then(Result::ok).map(|plan| plan.give).unwrap_or_default();
             Holder { record, object, claims }
-        })
-        .collect();
+        };
+        records.into_iter().map(holder).collect()
+    });
     let created = |holder: &Holder| meta::text(&holder.object, "creationTimestamp").to_owned();
     holders.sort_by(|a, b| created(a).cmp(&created(b)).then_with(|| a.record.key.cmp(&b.record.key)));
     holders

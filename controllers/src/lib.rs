@@ -89,6 +89,10 @@ impl Default for Options {
 /// Keys of one controller worked on at once. Writes wait for the store's sync, so a few overlap well; more only queue.
 const WORKERS: usize = 4;
 
+/// The same for EndpointSlices. A pod that many Services select is a write for each, and packets wait for all of them: what is asked for
+/// at once is synced at once.
+const SLICE_WORKERS: usize = 16;
+
 /// Runs all controllers until `shutdown` is cancelled; returns when every task has ended.
 ///
 /// Waits for the API server as long as need be. Kinds that it does not serve are left out.
@@ -137,7 +141,7 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     }
     tracing::debug!("controllers start");
     let mut start = Starter { tasks: &mut tasks, counters: &options.counters, shutdown: &shutdown };
-    start.start(slices, WORKERS);
+    start.start(slices, SLICE_WORKERS);
     start.start(endpoints, WORKERS);
     start.start(sets, WORKERS);
     start.start(old_sets, WORKERS);
