@@ -292,9 +292,18 @@ fn every_sentence_names_the_true_cause_and_its_command_mends_it() {
     for row in rows() {
         check(&lab, &row);
     }
+    let fault = ["fault", "add", "cut", "-n", "typo", "--to", "svc/web", "--partition"];
+    lab.run(&fault);
+    check(&lab, &row(&["svc/web", "-n", "typo"], "fault-active", &["fault cut", "nothing passes"], Then::Works));
     source_ranges(&lab);
     exhausted(&lab);
     what_works(&lab);
+    // Last, because everything on it is started anew.
+    lab.run(&["node", "stop", "node-2"]);
+    check(
+        &lab,
+        &row(&["svc/web", "-n", "outer"], "node-down", &["on node node-2, whose machine was stopped"], Then::Works),
+    );
 }
 
 /// The address is known only when the pool has given it.

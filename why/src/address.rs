@@ -12,6 +12,12 @@ pub(crate) fn check(context: Context<'_>, report: &mut Report, address: IpAddr) 
     let facts = context.facts;
     match owner(facts, address, context.question.port, context.question.protocol) {
         Some(Owner::Service(service, entry)) => {
+            // A nodePort is no better than its node.
+            if let Entry::Node(node, _) = entry
+                && let Some(problem) = node_down(facts, node, address)
+            {
+                return Err(("address", problem));
+            }
             report.fine("address", format!("{address} is Service {}'s", service.metadata.path()));
             service::check(context, report, service, entry)
         }
@@ -69,9 +75,8 @@ pub(crate) fn owner<'a>(
 fn no_node_port(context: Context<'_>, node: &Node, address: IpAddr) -> Problem {
     let facts = context.facts;
     let name = &node.metadata.name;
-    if !node.is_ready() {
-        let sentence = format!("{address} is node {name}'s, which does not report that it is ready");
-        return Problem::new(Cause::NodeDown, sentence).look(&["minisvc", "kubectl", "describe", "node", name]);
+    if let Some(problem) = node_down(facts, node, address) {
+        return problem;
     }
     let all: Vec<(&Service, u16, u16)> = facts
         .services
@@ -103,6 +108,12 @@ fn no_node_port(context: Context<'_>, node: &Node, address: IpAddr) -> Problem {
         }
         None => Problem::new(Cause::NodePortWrong, format!("{sentence}; there are {}", list(&labels))),
     }
+}
+
+fn node_down(facts: &Facts, node: &Node, address: IpAddr) -> Option<Problem> {
+    let mut problem = pods::node_problem(facts, &node.metadata.name, Some(node))?;
+    problem.sentence = format!("{address} belongs to {}", problem.sentence);
+    Some(problem)
 }
 
 fn unknown(facts: &Facts, address: IpAddr) -> Problem {

@@ -39,6 +39,8 @@ pub struct Facts {
     pub flows: Vec<Flow>,
     /// Addresses of Services, as ranges.
     pub service_cidrs: Vec<IpNet>,
+    /// Nodes whose machine has no power, whether or not the API has noticed.
+    pub stopped: Vec<String>,
     /// Faults that are made on purpose at the moment.
     pub faults: Vec<Fault>,
     /// What listens inside a pod; nothing for pods that were not asked or did not answer.

@@ -90,7 +90,7 @@ fn tell(fault: &Fault, service: &Service) -> Problem {
         service.metadata.path(),
         list(&effects(&fault.spec))
     );
-    Problem::new(Cause::FaultActive, sentence).mend(&["minisvc", "delete", "faults", name])
+    Problem::new(Cause::FaultActive, sentence).mend(&["minisvc", "fault", "remove", name])
 }
 
 fn effects(spec: &FaultSpec) -> Vec<String> {

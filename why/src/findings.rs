@@ -50,7 +50,8 @@ impl Advice {
         let mut words: Vec<&str> = self.words.iter().map(String::as_str).collect();
         if words.first() == Some(&"minisvc") {
             // After the subcommand: that is where they are known, and kubectl does not see them.
-            let at = words.len().min(2);
+            let depth = if matches!(words.get(1), Some(&("fault" | "node"))) { 3 } else { 2 };
+            let at = words.len().min(depth);
             words.splice(at..at, flags.iter().map(String::as_str));
         }
         Self::new(&words, self.mends)

@@ -226,12 +226,24 @@ fn host_ports(pod: &Pod) -> BTreeSet<u16> {
 fn node_down(facts: &Facts, pod: &Pod) -> Option<Problem> {
     let name = &pod.spec.node_name;
     let node = facts.nodes.iter().find(|node| &node.metadata.name == name);
+    let mut problem = node_problem(facts, name, node)?;
+    problem.sentence = format!("pod {} is on {}", pod.metadata.path(), problem.sentence);
+    Some(problem)
+}
+
+/// What is wrong with a node; the sentence starts with its name.
+pub(crate) fn node_problem(facts: &Facts, name: &str, node: Option<&Node>) -> Option<Problem> {
+    if facts.stopped.iter().any(|stopped| stopped == name) {
+        let noticed = if node.is_some_and(Node::is_ready) { ", which the API has not noticed yet" } else { "" };
+        let sentence = format!("node {name}, whose machine was stopped{noticed}");
+        return Some(Problem::new(Cause::NodeDown, sentence).mend(&["minisvc", "node", "start", name]));
+    }
     let what = match node {
         None => "is gone",
         Some(node) if !node.is_ready() => "does not report that it is ready",
         Some(_) => return None,
     };
-    let sentence = format!("pod {} is on node {name}, which {what}", pod.metadata.path());
+    let sentence = format!("node {name}, which {what}");
     Some(Problem::new(Cause::NodeDown, sentence).look(&["minisvc", "kubectl", "describe", "node", name]))
 }
 

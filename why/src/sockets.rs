@@ -151,7 +151,11 @@ fn elsewhere(
         service.metadata.path(),
         list(&labels)
     );
-    Problem::new(Cause::WrongTargetPort, sentence).patch("service", key, &replace("targetPort", json!(nearest)))
+    // A name is what stays when the number changes.
+    let ports = pod.spec.containers.iter().flat_map(|container| &container.ports);
+    let named = ports.into_iter().find(|own| own.container_port == nearest && !own.name.is_empty());
+    let value = named.map_or_else(|| json!(nearest), |own| json!(own.name));
+    Problem::new(Cause::WrongTargetPort, sentence).patch("service", key, &replace("targetPort", value))
 }
 
 fn nothing(service: &Service, pod: &Pod, number: u16, listeners: &[Listener]) -> Problem {

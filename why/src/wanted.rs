@@ -100,7 +100,8 @@ impl Wanted {
             }
             return;
         }
-        let members = facts.pods.iter().filter(|pod| service.selects(pod) && !pod.metadata.leaves());
+        let has_power = |pod: &Pod| !facts.stopped.contains(&pod.spec.node_name);
+        let members = facts.pods.iter().filter(|pod| service.selects(pod) && !pod.metadata.leaves() && has_power(pod));
         members.for_each(|pod| self.look_into(pod));
         let of_interest = |port: &&crate::ServicePort| {
             let number = if matches!(entry, Entry::Node(..)) { port.node_port } else { Some(port.port) };

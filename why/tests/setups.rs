@@ -494,6 +494,28 @@ fn pods_that_do_not_serve() {
             mends: "",
         },
         Row {
+            label: "a machine without power",
+            breaks: |world| {
+                world.rest.stopped = vec!["node-1".into()];
+                world.both(|pod| pod["spec"]["nodeName"] = json!("node-1"));
+            },
+            asks: WEB,
+            cause: Cause::NodeDown,
+            says: &["on node node-1, whose machine was stopped, which the API has not noticed yet"],
+            mends: "minisvc node start node-1",
+        },
+        Row {
+            label: "a node port of a machine without power",
+            breaks: |world| {
+                node_port(world);
+                world.rest.stopped = vec!["node-1".into()];
+            },
+            asks: ("10.95.0.11:30080", None),
+            cause: Cause::NodeDown,
+            says: &["10.95.0.11 belongs to node node-1"],
+            mends: "minisvc node start node-1",
+        },
+        Row {
             label: "one of two",
             breaks: |world| unready(&mut world.pods[1]),
             asks: WEB,
@@ -564,6 +586,17 @@ fn ports_that_lead_nowhere() {
             cause: Cause::WrongTargetPort,
             says: &["leads to port 8081", "listens on 8080/TCP"],
             mends: r#""value":8080"#,
+        },
+        Row {
+            label: "a wrong number where the right one has a name",
+            breaks: |world| {
+                world.both(port_names);
+                world.web()["spec"]["ports"][0]["targetPort"] = json!(80);
+            },
+            asks: WEB,
+            cause: Cause::WrongTargetPort,
+            says: &["leads to port 80", "listens on 8080/TCP"],
+            mends: r#""value":"http""#,
         },
         Row {
             label: "loopback only",
@@ -932,7 +965,7 @@ fn addresses_and_rules_that_leave_somebody_out() {
             asks: WEB,
             cause: Cause::FaultActive,
             says: &["fault slow", "30% of the packets are lost", "100 ms"],
-            mends: "minisvc delete faults slow",
+            mends: "minisvc fault remove slow",
         },
         Row {
             label: "a fault that cuts a node off, so that probes fail",
@@ -943,7 +976,7 @@ fn addresses_and_rules_that_leave_somebody_out() {
             asks: WEB,
             cause: Cause::FaultActive,
             says: &["nothing passes"],
-            mends: "minisvc delete faults slow",
+            mends: "minisvc fault remove slow",
         },
         Row {
             label: "a fault that only slows down",
@@ -953,7 +986,7 @@ fn addresses_and_rules_that_leave_somebody_out() {
             asks: WEB,
             cause: Cause::FaultActive,
             says: &["50 ms later"],
-            mends: "minisvc delete faults slow",
+            mends: "minisvc fault remove slow",
         },
         Row {
             label: "a riddle",

@@ -34,7 +34,9 @@ const LINE: usize = 200;
 pub(crate) async fn answer(home: &LabHome, question: &Question) -> Result<Findings, CliError> {
     let api = LabApi::of(home)?;
     let mut facts = objects(&api).await?;
-    facts.faults = faults(&api).await?;
+    let (faults, machines) = tokio::try_join!(recent(&api, "faults"), recent(&api, "machines"))?;
+    facts.faults = read(faults)?;
+    facts.stopped = stopped(machines);
     if question.client == Client::Workstation {
         facts.seen.source = workstation(&api, question).await?;
     }
@@ -144,14 +146,17 @@ async fn flows(api: &LabApi) -> Vec<Flow> {
     answer.map(|list| items(list).iter().filter_map(flow).collect()).unwrap_or_default()
 }
 
-/// Faults that are made on purpose at the moment.
-async fn faults(api: &LabApi) -> Result<Vec<minisvc_why::Fault>, CliError> {
-    match api.get("/apis/minisvc.dev/v1/faults").await {
-        Ok(list) => read(list),
-        // The lab runs an older program, which makes none.
-        Err(error) if error.is_not_found() => Ok(Vec::new()),
-        Err(error) => Err(error),
+/// A list that only a lab of this program's age has.
+async fn recent(api: &LabApi, plural: &str) -> Result<Value, CliError> {
+    match api.get(&format!("/apis/minisvc.dev/v1/{plural}")).await {
+        Err(error) if error.is_not_found() => Ok(Value::Null),
+        answer => answer,
     }
+}
+
+fn stopped(machines: Value) -> Vec<String> {
+    let stopped = items(machines).into_iter().filter(|machine| machine["running"] == false);
+    stopped.filter_map(|machine| machine["metadata"]["name"].as_str().map(str::to_owned)).collect()
 }
 
 /// The workstation's address of the family that is asked.
