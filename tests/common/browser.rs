@@ -29,20 +29,20 @@ const QUIET: [&str; 10] = [
 ];
 
 /// One page.
-pub struct Browser {
+pub(crate) struct Browser {
     process: Child,
     to: File,
     answers: Receiver<Value>,
     session: Option<String>,
     number: u64,
     /// What the page complained about.
-    pub complaints: Vec<String>,
+    pub(crate) complaints: Vec<String>,
     _folder: tempfile::TempDir,
 }
 
 impl Browser {
     /// Opens a page of this size; `None` where there is no Chromium.
-    pub fn open(url: &str, width: u32, height: u32) -> Option<Self> {
+    pub(crate) fn open(url: &str, width: u32, height: u32) -> Option<Self> {
         let program = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| is_there(name))?;
         let folder = tempfile::Builder::new().prefix("minisvc-browser-").tempdir_in("/tmp").expect("a folder");
         let [input, output] = ["in", "out"].map(|name| folder.path().join(name));
@@ -83,12 +83,12 @@ impl Browser {
     }
 
     /// Has people's preferences be these, such as `prefers-color-scheme: dark`.
-    pub fn prefer(&mut self, name: &str, value: &str) {
+    pub(crate) fn prefer(&mut self, name: &str, value: &str) {
         self.call("Emulation.setEmulatedMedia", json!({"features": [{"name": name, "value": value}]}));
     }
 
     /// What an expression is in the page.
-    pub fn evaluate(&mut self, expression: &str) -> Value {
+    pub(crate) fn evaluate(&mut self, expression: &str) -> Value {
         let asked = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
         let answer = self.call("Runtime.evaluate", asked);
         assert!(answer["exceptionDetails"].is_null(), "{expression}: {:#}", answer["exceptionDetails"]);
@@ -96,7 +96,7 @@ impl Browser {
     }
 
     /// Waits until an expression is true in the page.
-    pub fn until(&mut self, expression: &str) {
+    pub(crate) fn until(&mut self, expression: &str) {
         let deadline = Instant::now() + PATIENCE;
         while self.evaluate(expression) != true {
             let page = self.evaluate("document.body.innerText");
@@ -106,7 +106,7 @@ impl Browser {
     }
 
     /// Presses a key, as `KeyboardEvent.key` names it.
-    pub fn press(&mut self, key: &str) {
+    pub(crate) fn press(&mut self, key: &str) {
         let code = match key {
             "Enter" => 13,
             "Escape" => 27,
@@ -122,7 +122,7 @@ impl Browser {
     }
 
     /// Writes a picture of the page.
-    pub fn screenshot(&mut self, path: &Path) {
+    pub(crate) fn screenshot(&mut self, path: &Path) {
         let answer = self.call("Page.captureScreenshot", json!({"format": "png"}));
         let picture = STANDARD.decode(answer["data"].as_str().expect("a picture")).expect("base64");
         std::fs::write(path, picture).expect("written");
