@@ -82,6 +82,11 @@ impl Builder {
         self.args(["-f", &path.as_ref().to_string_lossy()])
     }
 
+    /// A project file: the commands that it lists run when the start is over, and are ready.
+    pub fn project(self, path: impl AsRef<Path>) -> Self {
+        self.args(["--project", &path.as_ref().to_string_lossy(), "--wait"])
+    }
+
     /// Further flags of `minisvc up`.
     pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
@@ -135,7 +140,8 @@ impl Builder {
         let mut up = process::command(program, &self.name, folder);
         up.args(["up", "--until-eof"]);
         // What would meet other labs, or the machine, unless the test wants it.
-        for (flag, value) in [("--api-port", "0"), ("--dns-upstream", "none"), ("--publish", "none")] {
+        let alone = [("--api-port", "0"), ("--dns-upstream", "none"), ("--publish", "none"), ("--project", "none")];
+        for (flag, value) in alone {
             if !self.args.iter().any(|arg| arg == flag || arg.starts_with(&format!("{flag}="))) {
                 up.args([flag, value]);
             }
@@ -156,9 +162,15 @@ mod tests {
 
     #[test]
     fn a_lab_meets_nobody_unless_the_test_wants_it() {
-        assert_eq!(line(&Builder::default()), "up --until-eof --api-port 0 --dns-upstream none --publish none");
+        assert_eq!(
+            line(&Builder::default()),
+            "up --until-eof --api-port 0 --dns-upstream none --publish none --project none"
+        );
         let open = Builder::default().args(["--publish=all", "--dns-upstream", "127.0.0.1:5353"]);
-        assert_eq!(line(&open), "up --until-eof --api-port 0 --publish=all --dns-upstream 127.0.0.1:5353");
+        assert_eq!(
+            line(&open),
+            "up --until-eof --api-port 0 --project none --publish=all --dns-upstream 127.0.0.1:5353"
+        );
     }
 
     #[test]

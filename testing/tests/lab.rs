@@ -98,6 +98,17 @@ async fn what_is_not_ready_in_time_is_said_with_what_there_was() -> Result<(), E
     Ok(())
 }
 
+#[tokio::test]
+async fn a_project_is_ready_when_its_lab_is() -> Result<(), Error> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("minisvc.yaml");
+    let commands = "commands:\n- {name: api, image: minisvc/echo, port: 8080}\n- {name: web, image: minisvc/echo, port: '80:8080', dependsOn: [api]}\n";
+    std::fs::write(&path, commands).expect("written");
+    let lab = patient().project(&path).start().await?;
+    assert_eq!(lab.http_get_until("http://web", |answer| answer.status == 200).await?.status, 200);
+    Ok(())
+}
+
 #[test]
 fn a_lab_goes_with_its_test_also_when_that_panics() {
     let pid = std::sync::Mutex::new(0);

@@ -28,6 +28,9 @@ use crate::project::{LABEL, LABEL_VALUE, Project};
 /// Where a project's objects live.
 const NAMESPACE: &str = "default";
 
+/// What is typed for no project, where there would be one.
+const NONE: &str = "none";
+
 /// How long a lab in the background may take until its project is ready.
 const READY_WITHIN: Duration = Duration::from_secs(300);
 
@@ -212,13 +215,13 @@ where
 }
 
 /// The project that `up` shall run: the one that is named, one among the manifests, or the one in the present folder if
-/// nothing is named.
+/// nothing is named, not even `none`.
 ///
 /// # Errors
 /// When the file cannot be read or is wrong, or several are named.
 pub(crate) fn find(named: Option<&PathBuf>, manifests: &mut Vec<PathBuf>) -> Result<Option<Project>, CliError> {
-    let mut paths: Vec<PathBuf> = named.into_iter().cloned().collect();
-    let nothing_named = paths.is_empty() && manifests.is_empty();
+    let mut paths: Vec<PathBuf> = named.into_iter().filter(|path| path.as_os_str() != NONE).cloned().collect();
+    let nothing_named = named.is_none() && manifests.is_empty();
     paths.extend(manifests.extract_if(.., |path| Project::is_meant_by(path)));
     if nothing_named && std::path::Path::new(crate::project::FILE_NAME).is_file() {
         paths.push(PathBuf::from(crate::project::FILE_NAME));
