@@ -338,7 +338,7 @@ pub(crate) struct FaultArgs {
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum FaultAction {
     /// Make a fault; it is undone by itself when its time is over
-    Add(FaultAddArgs),
+    Add(Box<FaultAddArgs>),
     /// Show the faults there are
     List {
         #[command(flatten)]

@@ -152,7 +152,7 @@ impl Faults {
         let mut old = std::mem::take(&mut self.rules);
         for rule in rules {
             let known = old.iter().position(|(other, _)| other.id == rule.id).map(|at| old.swap_remove(at).1);
-            let state = known.unwrap_or_else(|| State { chance: Chance(rule.seed), free: None });
+            let state = known.unwrap_or(State { chance: Chance(rule.seed), free: None });
             self.rules.push((rule, state));
         }
     }

@@ -38,7 +38,8 @@ async fn test_a_node_without_power_says_nothing_and_runs_its_pods_again_when_it_
     container["volumeMounts"] = json!([{"name": "out", "mountPath": "/out"}]);
     lab.pod("lost", json!({"containers": [container], "volumes": [volume]})).await;
     lab.pod("host", json!({"hostNetwork": true, "containers": [shell("app", "exec sleep 1000")]})).await;
-    (lab.ready("lost").await, lab.ready("host").await);
+    lab.ready("lost").await;
+    lab.ready("host").await;
     assert!(lives(&path.join("number")));
     let before = lab.pods().get("lost").await.expect("a pod");
 
