@@ -17,6 +17,8 @@ use crate::shared::Node;
 
 /// Connections of one port at once; further ones wait to be accepted.
 const LIMIT: usize = 1024;
+/// Between two attempts to listen.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -50,7 +52,6 @@ fn containers(spec: &PodSpec) -> impl Iterator<Item = &k8s_openapi::api::core::v
 }
 
 /// What serves a pod's host ports beside the data plane; ends when it is dropped.
-#[derive(Default)]
 pub(super) struct Loopback {
     _listeners: Vec<AbortOnDropHandle<()>>,
 }
@@ -73,16 +74,9 @@ pub(super) async fn serve(
             if port.protocol != HostProtocol::Tcp || !is_at(port, loopback) {
                 continue;
             }
-            let at = SocketAddr::new(loopback, port.port);
-            match node.namespace.listen_tcp(at).await {
-                Ok(listener) => {
-                    let target = SocketAddr::new(*target, port.target);
-                    let serving = pass_on(listener, node.namespace.clone(), target);
-                    listeners.push(AbortOnDropHandle::new(tokio::spawn(serving)));
-                }
-                // A process of the node has it: the kubelet's host ports would hide it, which is no better.
-                Err(error) => warn!(%error, node = node.config.name, %at, "a host port is not served at loopback"),
-            }
+            let (at, target) = (SocketAddr::new(loopback, port.port), SocketAddr::new(*target, port.target));
+            let serving = serve_loopback(node.namespace.clone(), node.config.name.clone(), at, target);
+            listeners.push(AbortOnDropHandle::new(tokio::spawn(serving)));
         }
     }
     Loopback { _listeners: listeners }
@@ -100,6 +94,21 @@ async fn reflect(node: &Node, port: &HostPort) {
         if let Err(error) = node.namespace.reflect_ports("eth0", *address, port.port..=port.port).await {
             warn!(%error, node = node.config.name, port = port.port, "hostNetwork pods cannot reach a host port of their own node");
         }
+    }
+}
+
+/// Listens as soon as nobody else does, such as the pod before this one, and then passes connections on.
+async fn serve_loopback(node: Namespace, name: String, at: SocketAddr, target: SocketAddr) {
+    let mut told = false;
+    loop {
+        match node.listen_tcp(at).await {
+            Ok(listener) => return pass_on(listener, node, target).await,
+            Err(error) if !std::mem::replace(&mut told, true) => {
+                warn!(%error, node = name, %at, "a host port is not served at loopback yet");
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(TRY_AGAIN).await;
     }
 }
 
