@@ -1,10 +1,10 @@
-//! How long a packet takes: established flows and new ones, with ever more Services.
+//! How long a packet takes: established flows and new ones, with ever more Services, and with somebody looking on.
 //!
 //! ```sh
 //! cargo run --release -p minisvc-translator --example throughput
 //! ```
 //!
-//! What it should show is that neither number grows with the number of Services. The absolute numbers are this
+//! What it should show is that neither number grows with the number of Services, and what a trace costs. The absolute numbers are this
 //! machine's; they leave out reading and writing, which cost several times as much.
 
 #![expect(clippy::print_stdout, reason = "an example shows its results")]
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use etherparse::PacketBuilder;
 use minisvc_translator::{
     Checksum, Endpoint, Frontend, FrontendKind, Limits, Node, PacketBuf, Policies, PortId, Protocol, Role, Route,
-    ServicePort, ServicePortId, ServiceTable, Translator, Verdict,
+    ServicePort, ServicePortId, ServiceTable, TraceLevel, Translator, Verdict,
 };
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 95, 0, 1);
@@ -27,9 +27,9 @@ const FIRST_PORT: u16 = 20_000;
 
 fn main() {
     println!("{:>9}  {:>14}  {:>16}  {:>12}", "Services", "new flow, ns", "known flow, ns", "install, µs");
+    let per = |total: Duration, count: u32| total.as_nanos() / u128::from(count);
     for services in [10, 1000, 10_000] {
-        let [new, known, install] = measure(services);
-        let per = |total: Duration, count: u32| total.as_nanos() / u128::from(count);
+        let [new, known, install] = measure(services, None);
         println!(
             "{services:>9}  {:>14}  {:>16}  {:>12}",
             per(new, u32::from(FLOWS)),
@@ -37,13 +37,22 @@ fn main() {
             install.as_micros()
         );
     }
+    println!("\n{:>9}  {:>14}  {:>16}", "trace", "new flow, ns", "known flow, ns");
+    let level = |packets, frames| Some(TraceLevel { packets, frames });
+    for (name, trace) in
+        [("off", None), ("flows", level(false, false)), ("packets", level(true, false)), ("frames", level(true, true))]
+    {
+        let [new, known, _] = measure(1000, trace);
+        println!("{name:>9}  {:>14}  {:>16}", per(new, u32::from(FLOWS)), per(known, u32::from(FLOWS)));
+    }
 }
 
 /// Time for `FLOWS` new flows (the median of some rounds: the first ones meet a cold memory), for a packet of each of them (the median of all rounds), and for a table to be installed.
-fn measure(services: u32) -> [Duration; 3] {
+fn measure(services: u32, trace: Option<TraceLevel>) -> [Duration; 3] {
     let mut translator = Translator::new(Limits { seed: 1, ..Limits::default() });
     let started = Instant::now();
     translator.install(table(services), started);
+    translator.set_trace(trace);
     // Segments of 1400 bytes to Services all over the table.
     let mut fresh: Vec<Duration> = (0..NEW_ROUNDS)
         .map(|round| {
@@ -80,6 +89,8 @@ fn send_all(translator: &mut Translator, packets: &mut [Vec<u8>]) -> Duration {
         let verdict = translator.handle(PortId(0), &mut PacketBuf::new(packet, len, Checksum::Full), started);
         assert!(matches!(verdict, Verdict::Forward(_)), "{verdict:?}");
     }
+    // What was decided is taken after each batch, and is none while nobody looks on.
+    drop(translator.take_traced());
     started.elapsed()
 }
 
