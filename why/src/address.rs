@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::facts::{Facts, Node, Pod, Service};
+use crate::facts::Facts;
 use crate::findings::{Cause, Checked, Problem, Report};
+use crate::records::{Node, Pod, Service};
 use crate::service::{self, Entry};
 use crate::{Context, list, pods};
 

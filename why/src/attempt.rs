@@ -1,8 +1,8 @@
 //! What really happened: recent connections, and one connection that was tried.
 
 use crate::Context;
-use crate::facts::Service;
 use crate::findings::{Cause, Problem, Report};
+use crate::records::Service;
 
 /// Tells where the last connections to a Service went.
 pub(crate) fn flows(context: Context<'_>, report: &mut Report, service: &Service) {

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use serde_json::json;
 
-use crate::facts::Service;
 use crate::findings::{Cause, Checked, Problem, Report};
 use crate::near::nearest;
+use crate::records::Service;
 use crate::{Context, names};
 
 /// Checks what the name stands for.

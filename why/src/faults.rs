@@ -1,8 +1,8 @@
 //! Faults that are made on purpose: whether one is between the client and the Service explains whatever else is seen.
 
 use crate::Context;
-use crate::facts::{Fault, FaultSide, FaultSpec, Pod, Service};
 use crate::findings::{Cause, Problem, Report};
+use crate::records::{Fault, FaultSide, FaultSpec, Pod, Service};
 use crate::{Client, list};
 
 /// The label that says in which zone a node is.

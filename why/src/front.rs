@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use serde_json::json;
 
 use crate::Context;
-use crate::facts::Service;
 use crate::findings::{Cause, Checked, Problem, Report};
+use crate::records::Service;
 use crate::service::{Asked, Entry};
 
 /// The class that is served here; no class means the same.

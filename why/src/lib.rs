@@ -18,6 +18,8 @@ mod pods;
 mod policy;
 mod ports;
 mod question;
+mod readiness;
+mod records;
 mod selector;
 mod service;
 mod slices;
@@ -27,6 +29,7 @@ mod wanted;
 pub use facts::*;
 pub use findings::{Advice, Cause, Findings, Outcome, Step};
 pub use question::{Client, Question, Target, TargetError};
+pub use records::*;
 pub use wanted::{LogWanted, Wanted, wanted};
 
 use findings::{Checked, Report};

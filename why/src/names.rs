@@ -1,8 +1,9 @@
 //! Names: whose a name is, through which search step it resolves, and what was meant when it does not.
 
-use crate::facts::{Facts, Key, Lookup, Pod, Service};
+use crate::facts::{Facts, Key, Lookup};
 use crate::findings::{Cause, Checked, Problem, Report};
 use crate::near::nearest;
+use crate::records::{Pod, Service};
 use crate::service::{self, Entry};
 use crate::{Context, list, pods};
 

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use crate::facts::{Endpoint, Service};
 use crate::findings::{Cause, Problem, Report};
+use crate::records::{Endpoint, Service};
 use crate::service::Entry;
 use crate::{Client, Context, front, list};
 

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use crate::facts::{Pod, Service, ServicePort};
 use crate::findings::{Cause, Problem, Report};
 use crate::near::nearest;
+use crate::records::{Pod, Service, ServicePort};
 use crate::service::Asked;
 use crate::{Context, list};
 

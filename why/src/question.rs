@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use thiserror::Error;
 
-use crate::facts::{Facts, Key, Pod};
+use crate::facts::{Facts, Key};
+use crate::records::Pod;
 
 /// What the question is about.
 #[derive(Debug, Clone, PartialEq, Eq)]

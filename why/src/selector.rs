@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::facts::{Pod, Service};
 use crate::findings::{Cause, Problem, Report};
 use crate::near::{distance, nearest};
+use crate::records::{Pod, Service};
 use crate::{Context, count, list};
 
 type Labels = BTreeMap<String, String>;

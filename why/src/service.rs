@@ -1,8 +1,9 @@
 //! The way through a Service, from the object to the listening socket.
 
-use crate::facts::{Facts, Node, Pod, Service, ServicePort};
+use crate::facts::Facts;
 use crate::findings::{Cause, Checked, Problem, Report};
 use crate::near::nearest;
+use crate::records::{Node, Pod, Service, ServicePort};
 use crate::{
     Context, attempt, count, external, faults, front, list, names, pods, policy, ports, selector, slices, sockets,
 };

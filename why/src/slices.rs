@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use serde_json::json;
 
-use crate::facts::{Endpoint, Pod, SERVICE_NAME, Service, Slice};
+use crate::facts::SERVICE_NAME;
 use crate::findings::{Cause, Problem, Report};
 use crate::near::nearest;
+use crate::records::{Endpoint, Pod, Service, Slice};
 use crate::service::Asked;
 use crate::{Context, count, list, selector};
 

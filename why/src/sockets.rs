@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use serde_json::json;
 
-use crate::facts::{Listener, Pod, Service};
+use crate::facts::Listener;
 use crate::findings::{Cause, Problem, Report};
+use crate::records::{Pod, Service};
 use crate::service::{Asked, Entry};
 use crate::{Context, count, list};
 

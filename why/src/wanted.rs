@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::address::{Owner, owner};
-use crate::facts::{Facts, Key, Pod, Service};
+use crate::facts::{Facts, Key};
 use crate::names::{Meaning, meaning, name_for};
+use crate::records::{Pod, Service};
 use crate::service::Entry;
 use crate::{Question, Target};
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part of this, and none is a library")]
 
+pub mod rows;
+
 use std::net::{IpAddr, SocketAddr};
 
 use minisvc_why::{
@@ -193,4 +195,25 @@ pub fn node(name: &str, ip: &str, pods: &str) -> Value {
     let zone = format!("zone-{}", if name == "node-1" { "a" } else { "b" });
     json!({"metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": zone}}, "spec": {"podCIDRs": [pods]}, "status": {"addresses": [{"type": "InternalIP", "address": ip}],
         "conditions": [{"type": "Ready", "status": "True"}]}})
+}
+
+/// Makes the Service one of type NodePort.
+pub fn node_port(world: &mut World) {
+    world.web()["spec"]["type"] = json!("NodePort");
+    world.web()["spec"]["ports"][0]["nodePort"] = json!(30080);
+    world
+        .rest
+        .frontends
+        .as_mut()
+        .expect("asked")
+        .push(Frontend { at: socket("10.95.0.11:30080"), protocol: "TCP".into() });
+    world.rest.seen.attempt = None;
+}
+
+/// And one with a load balancer.
+pub fn load_balancer(world: &mut World) {
+    node_port(world);
+    world.web()["spec"]["type"] = json!("LoadBalancer");
+    world.web()["status"] = json!({"loadBalancer": {"ingress": [{"ip": "10.95.1.7"}]}});
+    world.rest.frontends.as_mut().expect("asked").push(Frontend { at: socket("10.95.1.7:80"), protocol: "TCP".into() });
 }
