@@ -125,3 +125,51 @@ fn the_example_shop_sells_what_its_stock_has() {
     signal(lab.pid(), Signal::SIGINT);
     assert!(lab.end().success());
 }
+
+/// What a guide types in its `console` blocks.
+fn typed(guide: &str) -> Vec<&str> {
+    let blocks = guide.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.flat_map(str::lines).filter_map(|line| line.strip_prefix("$ ")).collect()
+}
+
+#[test]
+fn what_the_guides_type_does_what_they_say() {
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let folder = temporary.path();
+    let programs = Path::new(MINISVC).parent().expect("a folder");
+    let path = std::env::join_paths(
+        std::iter::once(programs.to_owned())
+            .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
+    );
+    let path = path.expect("no colon in a name");
+
+    let typed_to_test = typed(include_str!("../docs/guides/test-your-controller.md"));
+    let script = typed_to_test.join("\n").replace("your tests", "cat \"$KUBECONFIG\" && minisvc get pods --name ci");
+    // Also when a command fails in between.
+    let script = format!("trap 'minisvc down --name ci 2>/dev/null || true' EXIT\n{script}");
+    std::os::unix::fs::symlink(common::HELLO, folder.join("deploy")).expect("linked");
+    let mut shell = Command::new("sh");
+    shell.args(["-ec", &script]).current_dir(folder).env("PATH", &path).env("MINISVC_STATE_DIR", folder.join("labs"));
+    let text = succeed(shell.env("MINISVC_DNS_UPSTREAM", "none").stdin(Stdio::null()));
+    assert!(text.contains("\"kind\": \"Config\"") && text.matches(" 1/1 ").count() == 3, "{text}");
+
+    let [run, cd, up] = typed(include_str!("../docs/guides/run-your-services.md"))[..] else {
+        panic!("three commands")
+    };
+    assert_eq!((cd, up), ("cd examples/shop", "minisvc up"), "another test runs these");
+    let lab = common::Lab::start("guide", &[]);
+    let mut command = lab.command(&[]);
+    let environment: Vec<_> =
+        command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
+    command = Command::new("sh");
+    command.args(["-c", &format!("exec 2>&1; exec {run}")]).current_dir(folder).env("PATH", &path).envs(environment);
+    let mut running = Beside::start(command);
+    let service =
+        running.line("the Service", |line| line.starts_with("service/web: http://web.default:8080 is http://10.96."));
+    running.line("the pod", |line| line.starts_with("pod/web runs at 10.244.") && line.ends_with("; Ctrl-C ends it"));
+    assert!(service.ends_with(":8080"), "{service}");
+    eventually("the page", || lab.fetch("http://web:8080").ok().filter(|page| page.starts_with("200 ")));
+    signal(running.pid(), Signal::SIGINT);
+    running.end();
+    fail(&mut lab.command(&["get", "pod", "web"]), 1);
+}

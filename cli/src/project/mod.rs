@@ -150,3 +150,25 @@ impl Flaw {
         self.hint.into_iter().fold(error, CliError::hint)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guide_shows_a_project_that_is_one() {
+        let guide = include_str!("../../../docs/guides/run-your-services.md");
+        let blocks: Vec<&str> = guide.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        let [commands, images] = blocks.as_slice() else { panic!("two blocks: {blocks:?}") };
+        let project = Project::parse(Path::new("/shop/minisvc.yaml"), &format!("{images}{commands}")).expect("legal");
+        let names: Vec<&str> = project.commands.iter().map(|command| command.name.as_str()).collect();
+        assert_eq!((names, project.images.len()), (vec!["stock", "shop"], 1));
+        // What the table of fields says is all that there is.
+        let fields = guide.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        for field in fields {
+            let text = format!("commands:\n- {{name: x, {field}: [], {field}x: y}}");
+            let error = Project::parse(Path::new("x"), &text).expect_err("no such field").render();
+            assert!(error.contains(&format!("{field}x")) || !error.contains("no field"), "{field}: {error}");
+        }
+    }
+}
