@@ -407,6 +407,23 @@ mod tests {
         assert_eq!(conflict["message"], "Operation cannot be fulfilled on deployments.apps \"web\": stale");
     }
 
+    //
+    #[test]
+    fn only_what_passes_by_itself_says_when_to_try_again() {
+        let refused = ApiError::TooManyRequests { message: "later".to_owned(), retry_after: 7, causes: Vec::new() };
+        for (error, expected) in [
+            (refused, Some("7")),
+            (ApiError::RevisionTooLarge { wanted: 9, current: 3 }, Some("1")),
+            (ApiError::internal("bug"), None),
+            (ApiError::ServiceUnavailable("nobody is there".to_owned()), None),
+            (ApiError::Expired("gone".to_owned()), None),
+        ] {
+            let response = error.clone().into_response();
+            let header = response.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned());
+            assert_eq!(header.as_deref(), expected, "{error:?}");
+        }
+    }
+
     //
     #[test]
     fn a_future_revision_is_told_in_the_words_reflectors_know() {

@@ -132,7 +132,8 @@ impl ApiServer {
     /// # Errors
     /// When the stored objects cannot be read or the first objects cannot be written.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
-        let store_options = minisvc_store::Options::new(stored::parse_head, stored::volatile);
+        let mut store_options = minisvc_store::Options::new(stored::parse_head, stored::volatile);
+        store_options.upgrade = stored::upgrade;
         let store = match options.state_dir.clone() {
             None => Store::open(MemoryBackend::new(), store_options)?,
             // Reading everything from disk must not stop the runtime's other tasks.

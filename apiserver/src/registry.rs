@@ -64,7 +64,9 @@ pub struct Resource {
     pub columns: &'static [Column],
     /// The cells of one object, as many as `columns`.
     pub row: fn(&Value, now: jiff::Timestamp) -> Vec<Value>,
-    /// Static defaulting, idempotent; on every write, and on read where the stored form lacks what is new (S-033).
+    /// What a Table says of a whole row, such as that a pod has run to its end.
+    pub row_conditions: fn(&Value) -> Vec<Value>,
+    /// Static defaulting, idempotent; on every write, and when an older state is opened that lacks what is new (S-033).
     pub default: fn(&mut Value),
     /// Before validation: drops, clears and carries over fields. `old` is `None` on create.
     pub prepare: fn(new: &mut Value, old: Option<&Value>),
@@ -112,6 +114,7 @@ impl Resource {
         selectable_names: &[],
         columns: crate::table::NAME_AND_CREATED,
         row: crate::table::name_and_created,
+        row_conditions: |_| Vec::new(),
         default: |_| (),
         prepare: |_, _| (),
         complete: |_, _| (),

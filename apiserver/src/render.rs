@@ -215,6 +215,10 @@ impl Renderer {
 
     fn row(&self, version: &str, object: &Value) -> Value {
         let mut row = json!({"cells": (self.resource.row)(object, self.now)});
+        let conditions = (self.resource.row_conditions)(object);
+        if !conditions.is_empty() {
+            row["conditions"] = Value::Array(conditions);
+        }
         match self.include {
             IncludeObject::Metadata => row["object"] = partial(object, "PartialObjectMetadata", version),
             IncludeObject::Object => row["object"] = object.clone(),

@@ -157,6 +157,15 @@ pub(crate) fn parse_head(key: &Key, text: &[u8]) -> Head {
     Head { uid: metadata["uid"].as_str().unwrap_or_default().to_owned(), labels, owners, fields }
 }
 
+/// A record with the defaults that have come since it was written (S-033).
+pub(crate) fn upgrade(key: &Key, text: &[u8]) -> Option<Bytes> {
+    let kind = kinds().of_storage(&key.resource)?;
+    let before = decode(text);
+    let mut object = before.clone();
+    (kind.default)(&mut object);
+    (object != before).then(|| encode(&object))
+}
+
 /// Events are many, short-lived and of no use after a restart.
 pub(crate) fn volatile(key: &Key) -> bool {
     &*key.resource == "events"

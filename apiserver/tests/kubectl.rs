@@ -7,10 +7,10 @@ mod common;
 use std::process::{Output, Stdio};
 
 use common::DEADLINE;
-use minisvc_apiserver::{ApiServer, Options};
+use minisvc_apiserver::{ApiServer, Extension, ExtensionResource, Options};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +45,7 @@ spec:
 struct Lab {
     directory: TempDir,
     shutdown: CancellationToken,
-    _server: ApiServer,
+    server: ApiServer,
 }
 
 impl Drop for Lab {
@@ -72,7 +72,7 @@ async fn lab() -> Option<Lab> {
         let (server, shutdown) = (server.clone(), shutdown.clone());
         async move { server.serve_tls(listener, shutdown).await.unwrap() }
     });
-    Some(Lab { directory, shutdown, _server: server })
+    Some(Lab { directory, shutdown, server })
 }
 
 impl Lab {
@@ -171,6 +171,134 @@ async fn kubectl_applies() {
     assert_eq!(lab.json("get deployment web").await["spec"]["replicas"], 5);
     let typo = lab.fails("apply -f -", &WEB.replace("targetPort", "targetPrt")).await;
     assert!(typo.contains("unknown field \"spec.ports[0].targetPrt\""), "{typo}");
+}
+
+// A-024, A-139
+#[tokio::test]
+async fn kubectl_finds_the_preferred_kind_and_passes_raw_requests() {
+    let Some(lab) = lab().await else { return };
+    let event = "{\"involvedObject\":{\"kind\":\"Pod\",\"name\":\"p\",\"namespace\":\"default\"},\"metadata\":{\"name\":\"e\"},\"reason\":\"R\"}";
+    let path = "/api/v1/namespaces/default";
+    let made: Value =
+        serde_json::from_str(&lab.ok_with(&format!("create --raw {path}/events -f -"), event).await).unwrap();
+    assert_eq!((&made["kind"], &made["reason"]), (&json!("Event"), &json!("R")));
+    assert_eq!(lab.json("get events e").await["apiVersion"], "v1");
+    assert_eq!(lab.json("get events.events.k8s.io e").await["apiVersion"], "events.k8s.io/v1");
+    let raw: Value = serde_json::from_str(&lab.ok(&format!("get --raw {path}/events/e")).await).unwrap();
+    assert_eq!(raw["metadata"]["uid"], made["metadata"]["uid"]);
+    lab.ok(&format!("delete --raw {path}/events/e")).await;
+    assert!(lab.fails(&format!("get --raw {path}/events/e"), "").await.contains("NotFound"));
+    // The proxy passes requests on, with the credentials of its kubeconfig.
+    let mut proxy = lab.command("proxy --port=0").spawn().unwrap();
+    let mut lines = BufReader::new(proxy.stdout.take().unwrap()).lines();
+    let line = tokio::time::timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap().unwrap();
+    let address = line.rsplit(' ').next().unwrap().to_owned();
+    let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let head = format!("GET {path}/services/kubernetes HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(DEADLINE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"kind\":\"Service\""), "{answer}");
+    proxy.kill().await.unwrap();
+}
+
+// A-027, A-125
+#[tokio::test]
+async fn kubectl_finds_a_kind_that_came_after_its_cache() {
+    let Some(lab) = lab().await else { return };
+    // The cache is filled by this.
+    lab.ok("get services").await;
+    let missing = lab.fails("get stones", "").await;
+    assert!(missing.contains("doesn't have a resource type \"stones\""), "{missing}");
+    let list = r#"{"kind":"StoneList","apiVersion":"rock.example/v1","metadata":{},"items":[{"kind":"Stone","apiVersion":"rock.example/v1","metadata":{"name":"pebble","creationTimestamp":"2026-01-01T00:00:00Z"}}]}"#;
+    let answer = move || async move { ([(http::header::CONTENT_TYPE, "application/json")], list) };
+    let stones = ExtensionResource {
+        plural: "stones",
+        singular: "stone",
+        kind: "Stone",
+        short_names: &[],
+        namespaced: false,
+        verbs: &["get", "list"],
+    };
+    let router = axum::Router::new().route("/apis/rock.example/v1/stones", axum::routing::get(answer));
+    lab.server.set_extension(Extension { group: "rock.example", version: "v1", resources: vec![stones], router });
+    // A list that is no Table is shown with name and age alone, wide or not.
+    for line in ["get stones", "get stones -o wide"] {
+        let table = lab.ok(line).await;
+        let words: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!((words[0].as_slice(), words[1][0], words[1].len()), (&["NAME", "AGE"][..], "pebble", 2), "{table}");
+    }
+}
+
+// A-159, S-016
+#[tokio::test]
+async fn kubectl_describes() {
+    let Some(lab) = lab().await else { return };
+    let objects = r#"
+apiVersion: v1
+kind: Node
+metadata: {name: node-a, labels: {kubernetes.io/hostname: node-a}}
+spec: {podCIDR: 10.244.0.0/24}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: p, labels: {app: web}}
+spec: {nodeName: node-a, containers: [{name: c, image: i, ports: [{containerPort: 8080}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: s}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: s-1, labels: {kubernetes.io/service-name: s}}
+addressType: IPv4
+endpoints: [{addresses: [10.244.0.7], conditions: {ready: true}}]
+ports: [{name: "", port: 8080, protocol: TCP}]
+---
+apiVersion: v1
+kind: LimitRange
+metadata: {name: l}
+spec: {limits: [{type: Pod, max: {cpu: "2"}}]}
+"#;
+    lab.ok_with("create -f -", objects).await;
+    let status = r#"{"status":{"phase":"Running","podIP":"10.244.0.7","podIPs":[{"ip":"10.244.0.7"}],"hostIP":"10.95.0.11","startTime":"2026-01-01T00:00:00Z","conditions":[{"type":"Ready","status":"True"}],"containerStatuses":[{"name":"c","image":"i","imageID":"","ready":true,"restartCount":3,"state":{"running":{"startedAt":"2026-01-01T00:00:00Z"}}}]}}"#;
+    std::fs::write(lab.path("status"), status).unwrap();
+    lab.ok(&format!("patch pod p --subresource=status --type=merge --patch-file={}", lab.path("status"))).await;
+    // Events are of one object, not of all that were ever called like it.
+    for (kind, name, message) in [("Pod", "p", "seen by describe"), ("Service", "s", "of the service")] {
+        let object = lab.json(&format!("get {kind} {name}")).await;
+        let involved = json!({"kind": kind, "name": name, "namespace": "default", "uid": object["metadata"]["uid"]});
+        let event = json!({
+            "apiVersion": "v1", "kind": "Event", "metadata": {"name": name},
+            "involvedObject": involved, "reason": "Noticed", "message": message,
+        });
+        lab.ok_with("create -f -", &event.to_string()).await;
+    }
+    let has = |text: &str, wanted: &[&str]| {
+        for word in wanted {
+            assert!(text.contains(word), "{word} in {text}");
+        }
+    };
+    let pod = lab.ok("describe pod p").await;
+    has(
+        &pod,
+        &[
+            "Status:           Running",
+            "10.244.0.7",
+            "node-a/10.95.0.11",
+            "Restart Count:  3",
+            "BestEffort",
+            "seen by describe",
+        ],
+    );
+    let node = lab.ok("describe node node-a").await;
+    has(&node, &["Non-terminated Pods:", "default                     p", "PodCIDR:", "Lease:"]);
+    has(&lab.ok("describe namespace default").await, &["Status:       Active", "Pod"]);
+    let service = lab.ok("describe service s").await;
+    has(&service, &["TargetPort:", "10.244.0.7:8080", "of the service"]);
+    assert_eq!(lab.ok("expose pod p --port=80 --name=x").await.trim(), "service/x exposed");
 }
 
 // A-006, A-155

@@ -223,6 +223,28 @@ fn element_order_is_that_of_the_directive() {
     ]);
 }
 
+// S-010
+#[test]
+fn of_a_service_only_ports_conditions_finalizers_and_owners_merge() {
+    let live = json!({
+        "metadata": {"finalizers": ["a/b"], "ownerReferences": [{"uid": "1", "name": "x"}]},
+        "spec": {"ports": [{"port": 80, "name": "web"}, {"port": 81}], "externalIPs": ["1.1.1.1"], "loadBalancerSourceRanges": ["1.0.0.0/8"]},
+        "status": {"conditions": [{"type": "A", "status": "True"}, {"type": "B", "status": "True"}], "loadBalancer": {"ingress": [{"ip": "1.1.1.1"}]}},
+    });
+    let patch = json!({
+        "metadata": {"finalizers": ["c/d"], "ownerReferences": [{"uid": "1", "kind": "K"}, {"uid": "2"}]},
+        "spec": {"ports": [{"port": 80, "protocol": "UDP"}, {"port": 80, "protocol": "TCP"}], "externalIPs": ["2.2.2.2"], "loadBalancerSourceRanges": ["2.0.0.0/8"]},
+        "status": {"conditions": [{"type": "B", "status": "False"}], "loadBalancer": {"ingress": [{"ip": "2.2.2.2"}]}},
+    });
+    let patched = apply(kind("v1 Service"), &live, &patch).expect("a patch");
+    let expected = json!({
+        "metadata": {"finalizers": ["c/d", "a/b"], "ownerReferences": [{"uid": "1", "name": "x", "kind": "K"}, {"uid": "2"}]},
+        "spec": {"ports": [{"port": 80, "name": "web", "protocol": "TCP"}, {"port": 81}], "externalIPs": ["2.2.2.2"], "loadBalancerSourceRanges": ["2.0.0.0/8"]},
+        "status": {"conditions": [{"type": "A", "status": "True"}, {"type": "B", "status": "False"}], "loadBalancer": {"ingress": [{"ip": "2.2.2.2"}]}},
+    });
+    assert_eq!(patched, expected);
+}
+
 //
 #[test]
 fn service_ports_of_one_number_collapse_as_upstream() {

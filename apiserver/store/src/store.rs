@@ -24,6 +24,8 @@ pub struct Options {
     pub volatile: fn(&Key) -> bool,
     /// The object's bytes with another revision in them, for records that the store itself drops.
     pub restamp: fn(&Record, Revision) -> Bytes,
+    /// What a record of an earlier version of the program is read as; `None` leaves it. It is not written back.
+    pub upgrade: fn(&Key, &[u8]) -> Option<Bytes>,
     /// Most events kept per resource for watches to resume from; the oldest go first.
     pub ring_events: usize,
     /// Most bytes of objects kept in those events per resource; the oldest go first.
@@ -42,6 +44,7 @@ impl Options {
             parse_head,
             volatile,
             restamp: restamp_json,
+            upgrade: |_, _| None,
             ring_events: 4 * Txn::MAX_OPS,
             ring_bytes: 32 << 20,
             volatile_records: 4096,
@@ -135,8 +138,9 @@ impl Store {
         // One more than any revision of an earlier life, so that nobody can resume a watch in the history that is gone.
         let opened_at = newest.max(loaded.floor).next();
         let records = loaded.records.into_iter().map(|stored| {
-            let head = (options.parse_head)(&stored.key, &stored.value);
-            Arc::new(Record { key: stored.key, revision: stored.revision, head, value: stored.value })
+            let value = (options.upgrade)(&stored.key, &stored.value).unwrap_or(stored.value);
+            let head = (options.parse_head)(&stored.key, &value);
+            Arc::new(Record { key: stored.key, revision: stored.revision, head, value })
         });
         let limits = RingLimits { events: options.ring_events, bytes: options.ring_bytes };
         let shared = Arc::new(Shared::new(State::new(records.collect(), opened_at, limits)));

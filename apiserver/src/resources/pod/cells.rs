@@ -1,12 +1,23 @@
 //! A pod's row in a table (P-021, A-163).
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::json::{has, integer, list, text};
 use super::super::printing::{NONE, or_none};
 use crate::table;
 
 /// The cells of one pod.
+/// A pod that has run to its end is marked, so that a client may leave it out.
+pub(super) fn row_conditions(pod: &Value) -> Vec<Value> {
+    let message = match text(pod, "/status/phase") {
+        "Succeeded" => "The pod has completed successfully.",
+        "Failed" => "The pod failed.",
+        _ => return Vec::new(),
+    };
+    let reason = text(pod, "/status/phase");
+    vec![json!({"type": "Completed", "status": "True", "reason": reason, "message": message})]
+}
+
 pub(super) fn row(pod: &Value, now: jiff::Timestamp) -> Vec<Value> {
     let summary = Summary::of(pod);
     let restarts = match summary.last_restart {

@@ -67,6 +67,7 @@ pub(super) fn resource() -> Resource {
         selectable_names: SELECTABLE,
         columns: COLUMNS,
         row: cells::row,
+        row_conditions: cells::row_conditions,
         default,
         prepare,
         complete,
