@@ -110,11 +110,16 @@ impl Follower {
         let over: Vec<String> =
             self.faults.iter().filter(|(_, fault)| is_over(fault)).map(|(name, _)| name.clone()).collect();
         for name in over {
-            let Some(fault) = self.faults.remove(&name) else { continue };
+            let Some(fault) = self.faults.get(&name) else { continue };
             let uid = fault.id.split('/').next().map(str::to_owned);
             let same = DeleteParams::default().preconditions(Preconditions { uid, resource_version: None });
-            if let Err(error) = self.api.delete(&name, &same).await {
-                tracing::debug!(%error, name, "a fault whose time is over is not deleted");
+            match self.api.delete(&name, &same).await {
+                // Somebody was faster, or has made it anew.
+                Ok(_) | Err(kube::Error::Api(_)) => {
+                    self.faults.remove(&name);
+                }
+                // It is tried again with the next look.
+                Err(error) => tracing::debug!(%error, name, "a fault whose time is over is not deleted"),
             }
         }
     }
