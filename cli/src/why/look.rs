@@ -57,7 +57,7 @@ pub(crate) fn look_main() -> ExitCode {
         let attempt = connect.map(|target| scope.spawn(move || attempt(target)));
         let lookups: Vec<_> = names.iter().map(|name| scope.spawn(|| look_up(name, &types))).collect();
         Seen {
-            source: towards.or(connect.map(|target| target.ip())).and_then(source),
+            source: towards.or_else(|| connect.map(|target| target.ip())).and_then(source),
             lookups: lookups.into_iter().filter_map(|thread| thread.join().ok()).collect(),
             attempt: attempt.and_then(|thread| thread.join().ok()),
         }
