@@ -438,3 +438,44 @@ fn packets_suffer_faults_between_the_translator_and_the_devices() {
         netd.shutdown();
     }
 }
+
+// D-057, D-133
+#[test]
+fn a_node_without_power_is_silent_and_nobody_is_told() {
+    let netd = netd();
+    let (mut client, _) = link(&netd, CLIENT);
+    let attach = |name: &str, address: Ipv4Addr, role: LinkRole| {
+        let (inside, device) = wire();
+        netd.attach(Link { name: name.to_owned(), device, addresses: vec![address.into()], role, host_ports: None });
+        inside
+    };
+    let node = Ipv4Addr::new(10, 95, 0, 12);
+    let mut backend = attach("default/web", BACKEND, LinkRole::Pod { node: "node-2".into() });
+    let _node = attach("node-2", node, LinkRole::Node { name: "node-2".into() });
+    publish_service(&netd);
+    let node_port = Frontend { addr: node.into(), protocol: Protocol::Udp, port: 30080 };
+    assert!(netd.table().frontend(&node_port).is_some());
+    client.write_all(&udp((CLIENT, 4000), (VIP, 80), b"ping")).expect("sent");
+    next(&mut backend);
+
+    netd.power_off("node-2");
+    assert_eq!(backend.read(&mut [0; 16]).expect("closed, not timed out"), 0, "end of file");
+    assert!(netd.table().frontend(&node_port).is_none(), "its nodePorts are no more");
+    for (port, to) in [(4000, (VIP, 80)), (4001, (VIP, 80)), (4002, (BACKEND, 8080))] {
+        client.write_all(&udp((CLIENT, port), to, b"lost")).expect("sent");
+    }
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while netd.stats().no_such_port < 3 {
+        assert!(Instant::now() < deadline, "{:?}", netd.stats());
+    }
+    assert_eq!((netd.stats().translator.replied, netd.stats().translator.resets), (0, 0), "nobody is told");
+    assert_eq!(netd.flows(10, |_| true).severed, [], "the flows do not know either");
+
+    netd.power_on("node-2");
+    client.write_all(&udp((CLIENT, 4003), (BACKEND, 8080), b"nobody")).expect("sent");
+    let mut storage = [0; 2048];
+    let length = client.read(&mut storage).expect("an answer before the deadline");
+    let answer = SlicedPacket::from_ip(&storage[..length]).expect("well formed");
+    assert!(matches!(answer.transport, Some(etherparse::TransportSlice::Icmpv4(_))), "the pod is gone: {answer:?}");
+    netd.shutdown();
+}
