@@ -354,3 +354,18 @@ async fn whoever_may_ask_learns_what_others_may_do() {
     let refused = ask("POST", review).identity(account).json(&question(json!({"user": "jane"}))).of(&server).await;
     assert_eq!(refused.code, StatusCode::FORBIDDEN);
 }
+
+//
+#[tokio::test]
+async fn pods_take_no_further_containers_and_say_why() {
+    let server = server().await;
+    post(&server, PODS, &pod("a")).await;
+    let path = format!("{PODS}/a/ephemeralcontainers");
+    let answer = ask("PATCH", &path).patch("application/strategic-merge-patch+json", &json!({})).of(&server).await;
+    let status = answer.json();
+    assert_eq!((answer.code, &status["reason"]), (StatusCode::NOT_FOUND, &json!("NotFound")));
+    // kubectl looks whether they name something, and needs them for that.
+    assert_eq!(status["details"], json!({"kind": "pods"}));
+    assert!(status["message"].as_str().unwrap().contains("kubectl exec"), "{}", answer.text);
+    assert_eq!(ask("GET", &format!("{PODS}/a/resize")).of(&server).await.text, "404 page not found\n");
+}
