@@ -8,11 +8,12 @@ fn main() -> io::Result<()> {
     let labs = Path::new(&env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?).join("../examples/labs");
     println!("cargo:rerun-if-changed={}", labs.display());
     let mut table = String::from("&[\n");
-    for folder in sorted(&labs)? {
+    // A file beside them is for those who read the folder.
+    for folder in sorted(&labs)?.iter().filter(|path| path.is_dir()) {
         println!("cargo:rerun-if-changed={}", folder.display());
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let _ = writeln!(table, "    ({name:?}, &[");
-        for file in sorted(&folder)? {
+        for file in sorted(folder)? {
             let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let path = fs::canonicalize(&file)?;
             let _ = writeln!(table, "        ({name:?}, include_str!({:?})),", path.display().to_string());
