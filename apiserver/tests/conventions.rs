@@ -128,6 +128,25 @@ async fn what_is_switched_off_is_not_there() {
     }
 }
 
+//
+#[tokio::test]
+async fn a_kind_without_a_schema_takes_no_strategic_patch() {
+    let server = server().await;
+    let spec = json!({"from": {"workstation": true}, "to": {"pod": "a"}, "delayMilliseconds": 300});
+    post(&server, "/apis/minisvc.dev/v1/faults", json!({"metadata": {"name": "slow"}, "spec": spec})).await;
+    let patch = async |kind: &str, body: Value| {
+        ask("PATCH", "/apis/minisvc.dev/v1/faults/slow").patch(kind, &body).of(&server).await
+    };
+    let change = json!({"spec": {"delayMilliseconds": 100}});
+    let refused = patch("application/strategic-merge-patch+json", change.clone()).await;
+    assert_eq!(refused.code, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert!(refused.text.contains("application/merge-patch+json"), "{}", refused.text);
+    let merged = patch("application/merge-patch+json", change).await;
+    assert_eq!((merged.code, &merged.json()["spec"]["delayMilliseconds"]), (StatusCode::OK, &json!(100)));
+    let replace = json!([{"op": "replace", "path": "/spec/delayMilliseconds", "value": 200}]);
+    assert_eq!(patch("application/json-patch+json", replace).await.code, StatusCode::OK);
+}
+
 // S-236
 #[tokio::test]
 async fn revisions_are_numbers_that_grow_with_each_write() {

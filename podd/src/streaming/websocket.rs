@@ -216,3 +216,34 @@ async fn forward_port(
         () = message_tx.closed() => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    use super::*;
+
+    //
+    #[tokio::test]
+    async fn either_side_may_ask_whether_the_other_is_there() {
+        let (ours, theirs) = tokio::io::duplex(1024);
+        let (sink, mut stream) = WebSocketStream::from_raw_socket(ours, Role::Server, None).await.split();
+        let mut client = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
+        let mut writer = Writer { sink, pings: tokio::time::interval(Duration::from_millis(1)) };
+        let (_silent_tx, mut silent_rx) = mpsc::channel::<Bytes>(1);
+        let serving = tokio::spawn(async move {
+            tokio::join!(writer.next_or_ping(&mut silent_rx), next(&mut stream, Version::V5));
+        });
+        client.send(Message::Ping("there?".into())).await.expect("sent");
+        let (mut asked, mut answered) = (false, false);
+        while !asked || !answered {
+            let message = timeout(Duration::from_secs(30), client.next()).await.expect("a message in time");
+            match message.expect("the connection stays").expect("a message") {
+                Message::Ping(_) => asked = true,
+                Message::Pong(text) => answered = text == "there?",
+                other => panic!("{other:?} was not expected"),
+            }
+        }
+        serving.abort();
+    }
+}
