@@ -11,6 +11,7 @@ use super::{
     Both, DropReason, ErrorKind, Flow, FlowState, Outcome, Packet, PortId, Protocol, Translator, Transport, Tuple,
     first_state, is_mid_stream, sighting,
 };
+use crate::fragments::DatagramKey;
 use crate::packet::{Checksum, on_the_wire};
 
 /// A flow that waits for the relay to open its other half. Each must be answered once.
@@ -111,9 +112,17 @@ impl Translator {
             self.flows.begin(slot, state);
             for mut bytes in held {
                 let Ok(mut packet) = Packet::parse(&mut bytes, Checksum::Full) else { continue };
+                let (key, src) = (DatagramKey::of(&packet), packet.src());
                 packet.rewrite(&outgoing);
                 packet.decrement_ttl();
+                // Of a datagram in fragments the others wait for this one.
+                let waited_for = packet
+                    .more_fragments()
+                    .then(|| (self.forwarded(&mut packet, src, ports.reply), packet.body().len()));
                 self.queue(ports.reply, bytes);
+                if let Some((path, len)) = waited_for {
+                    self.decided(key, path, len, now);
+                }
             }
             return;
         }

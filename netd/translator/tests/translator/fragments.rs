@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use etherparse::{IpFragOffset, IpNumber, Ipv4Header, Ipv6FragmentHeader};
-use minisvc_translator::{DropReason, Limits, Verdict};
+use minisvc_translator::{DialAnswer, DropReason, Limits, Verdict};
 
 use crate::IPV6;
-use crate::lab::{A1, A2, B1, Ip, Lab, Out, Seg, VIP, at, dns, ip_of, ip_packet, on, ping, ready, seen, udp};
+use crate::lab::{
+    A1, A2, B1, Ip, Lab, Out, RELAY, RELAY_PORT, Seg, VIP, at, dns, ip_of, ip_packet, on, ping, ready, seen, udp,
+};
 
 /// Cuts a packet into fragments with this many bytes each.
 fn cut(packet: &[u8], size: usize, id: u16) -> Vec<Vec<u8>> {
@@ -223,4 +225,37 @@ fn a_big_ping_between_pods_passes() {
         assert_eq!(lab.send_from(A1, &bytes).verdict, Verdict::Forward(lab.port_of(A2)));
     }
     assert_eq!(lab.send_from(A1, &ping(A1, A2)).verdict, Verdict::Forward(lab.port_of(A2)));
+}
+
+// D-107
+#[test]
+fn a_datagram_in_fragments_waits_whole_for_its_way_out() {
+    for in_order in [true, false] {
+        let mut lab = Lab::new(&[]);
+        lab.relay = true;
+        lab.install();
+        let payload: Vec<u8> = (0..3000u32).map(|n| n.to_le_bytes()[0]).collect();
+        let sent = udp(on(A1, 40000), at("203.0.113.7:443"), &payload);
+        let mut fragments = cut(&sent.bytes(), 1200, 9);
+        if !in_order {
+            fragments.reverse();
+        }
+        for out in send_all(&mut lab, &fragments) {
+            assert_eq!(out.verdict, Verdict::Held);
+        }
+        let dial = lab.translator.poll_dial().unwrap();
+        lab.translator.answer(&dial, DialAnswer::Open, lab.now);
+        let arrived = lab.transmitted();
+        assert!(arrived.iter().all(|(port, _)| *port == RELAY_PORT));
+        let joined = join(&arrived.into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>());
+        assert_eq!((joined.dst, joined.payload), (on(RELAY, 1), payload));
+        // Refused, none of it comes.
+        let sent = udp(on(A1, 40001), at("203.0.113.7:443"), &[7; 3000]);
+        send_all(&mut lab, &cut(&sent.bytes(), 1200, 10));
+        let dial = lab.translator.poll_dial().unwrap();
+        lab.translator.answer(&dial, DialAnswer::Refused, lab.now);
+        assert_eq!(lab.transmitted().len(), 1, "an ICMP error");
+        lab.pass(Duration::from_secs(31));
+        assert_eq!(lab.counters().fragments_expired, 2);
+    }
 }
