@@ -139,7 +139,7 @@ fn what_ends_is_told_and_started_again_as_its_policy_says() {
         pod("killed", &json!([shell("main", "kill -9 $$$$")]), &once("Never")),
         pod("again", &json!([shell("main", "exit 3")]), &once("Always")),
         pod("missing", &json!([{"name": "main", "image": "any", "command": ["/no/such/program"]}]), &once("Always")),
-        pod("unmapped", &json!([{"name": "main", "image": "redis:7"}]), &once("Always")),
+        pod("unmapped", &json!([{"name": "main", "image": "shop/cart:7"}]), &once("Always")),
         pod("mapped", &json!([{"name": "main", "image": "say:1", "args": ["hello"]}]), &once("Never")),
     ]);
     let ended = |name: &str, phase: &str, code: i64| {
@@ -163,7 +163,7 @@ fn what_ends_is_told_and_started_again_as_its_policy_says() {
     assert_eq!((&later["metadata"]["uid"], address(&later)), (&again["metadata"]["uid"], address(&again)));
     let unmapped = waits("unmapped", "ErrImageNeverPull");
     let hint = container(&unmapped)["state"]["waiting"]["message"].as_str().expect("a message");
-    assert!(hint.contains("--image redis=COMMAND"), "{hint}");
+    assert!(hint.contains("--image shop/cart=COMMAND"), "{hint}");
     let missing = lab.until("told", "pod", "missing", |pod| pod.to_string().contains("/no/such/program: "));
     assert!(container(&missing).to_string().contains("StartError"), "{missing:#}");
     let table = lab.run(&["get", "pods"]);
