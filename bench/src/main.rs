@@ -13,6 +13,7 @@ mod lab;
 mod load;
 mod memory;
 mod objects;
+mod pods;
 mod scale;
 mod start;
 
@@ -24,9 +25,10 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// A group of measurements: its name on the command line, and what it prints.
 type Group = (&'static str, fn() -> Result<(), Failure>);
 
-const GROUPS: [Group; 7] = [
+const GROUPS: [Group; 8] = [
     ("start", start::measure),
     ("memory", memory::measure),
+    ("pods", pods::measure),
     ("dataplane", dataplane::measure),
     ("control", control::measure),
     ("dns", dns::measure),

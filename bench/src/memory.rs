@@ -45,9 +45,15 @@ fn show(when: &str, main: &Memory, helpers: &[Memory]) {
     line(&format!("{when}: {} helper processes (PSS, sum)", helpers.len()), &format!("{each:.1} MB"), "");
 }
 
-/// The main process, and the helper with its agents: they all run under the name `__sandbox`.
+/// The main process, and the helper with its agents.
 fn look(lab: &Lab) -> Result<(Memory, Vec<Memory>), Failure> {
     let main = read(lab.pid())?;
+    // One that has ended meanwhile has no memory.
+    Ok((main, family(lab)?.into_iter().filter_map(|pid| read(pid).ok()).collect()))
+}
+
+/// Process ids of the helper and its agents: they all run under the name `__sandbox`.
+pub(crate) fn family(lab: &Lab) -> Result<Vec<u32>, Failure> {
     let mut helpers = Vec::new();
     let mut families = vec![lab.pid()];
     let entries = std::fs::read_dir("/proc")?.flatten();
@@ -64,11 +70,11 @@ fn look(lab: &Lab) -> Result<(Memory, Vec<Memory>), Failure> {
         if families.iter().any(|family| f64::from(*family) == parent) {
             families.push(pid);
             if words.windows(9).any(|window| window == b"__sandbox") {
-                helpers.extend(read(pid));
+                helpers.push(pid);
             }
         }
     }
-    Ok((main, helpers))
+    Ok(helpers)
 }
 
 fn read(pid: u32) -> Result<Memory, Failure> {

@@ -269,6 +269,11 @@ impl Container {
         }
     }
 
+    /// Whether a failure of this probe is worth an Event.
+    pub(crate) fn tells(&self, kind: ProbeKind, now: Instant) -> bool {
+        self.probers.iter().any(|prober| prober.kind == kind && prober.tells(now))
+    }
+
     fn verdict(&self, kind: ProbeKind) -> Option<Verdict> {
         self.probers.iter().find(|prober| prober.kind == kind).and_then(Prober::verdict)
     }

@@ -501,8 +501,9 @@ impl PodState {
             return;
         }
         let index = instance.container;
+        let tells = self.containers[index].tells(kind, now.instant);
         let kill = self.containers[index].probed(kind, result.is_ok(), now);
-        if let Err(message) = result {
+        if let (Err(message), true) = (result, tells) {
             out.push(notice(true, "Unhealthy", format!("{} probe failed: {message}", kind.title()), index));
         }
         if let Some(grace) = kill.filter(|_| self.ending.is_none()) {

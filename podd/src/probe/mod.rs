@@ -11,7 +11,9 @@ use k8s_openapi::api::core::v1::Probe;
 /// What a probe says it is, unless its manifest says otherwise (P-025).
 const USER_AGENT: &str = "kube-probe/1.36";
 /// First pause between two looks at a container that is not ready yet; it doubles up to the period (P-029).
-const EAGER_FIRST: Duration = Duration::from_millis(100);
+const EAGER_FIRST: Duration = Duration::from_millis(20);
+/// Failures before that are nothing to tell: the container has hardly begun.
+const TOLD_FROM: Duration = Duration::from_secs(1);
 
 /// Which question a probe answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,6 +86,7 @@ pub(crate) struct Prober {
     /// Which question.
     pub(crate) kind: ProbeKind,
     timing: Timing,
+    first: Instant,
     /// `None` while a look is under way.
     next: Option<Instant>,
     verdict: Option<Verdict>,
@@ -96,12 +99,22 @@ impl Prober {
     /// A probe whose container started at `up`, and which may begin at `now` (later than `up` behind a startup probe).
     pub(crate) fn new(kind: ProbeKind, timing: Timing, up: Instant, now: Instant) -> Self {
         let first = (up + timing.initial_delay).max(now);
-        Self { kind, timing, next: Some(first), verdict: None, row: (false, 0), eager: EAGER_FIRST }
+        Self { kind, timing, first, next: Some(first), verdict: None, row: (false, 0), eager: EAGER_FIRST }
     }
 
     /// The settled answer so far; `None` before the first threshold is reached.
     pub(crate) fn verdict(&self) -> Option<Verdict> {
         self.verdict
+    }
+
+    /// Whether a failure now is worth an Event: not while a container that has just started is looked at more often than it
+    /// asked for.
+    pub(crate) fn tells(&self, now: Instant) -> bool {
+        !self.is_eager() || now >= self.first + TOLD_FROM
+    }
+
+    fn is_eager(&self) -> bool {
+        self.kind == ProbeKind::Readiness && self.verdict != Some(Verdict::Pass)
     }
 
     /// The grace this probe gives a container that it kills.
@@ -144,7 +157,7 @@ impl Prober {
     /// A container that has not become ready is looked at more often at first, so that a short start is not
     /// rounded up to a whole period; everything else keeps the period (P-029).
     fn pause(&mut self, passed: bool) -> Duration {
-        if self.kind != ProbeKind::Readiness || passed || self.verdict == Some(Verdict::Pass) {
+        if passed || !self.is_eager() {
             return self.timing.period;
         }
         let pause = self.eager.min(self.timing.period);
@@ -206,13 +219,15 @@ mod tests {
         let now = Instant::now();
         let mut prober = Prober::new(ProbeKind::Readiness, timing(1, 3), now, now);
         let mut pauses = Vec::new();
-        for _ in 0..9 {
+        assert!(!prober.tells(now), "what has just started is not unhealthy");
+        for _ in 0..11 {
             prober.handle(false, now);
             pauses.push(prober.poll_timeout().expect("a next look") - now);
         }
-        assert_eq!(pauses[0], Duration::from_millis(100));
+        assert_eq!(pauses[0], Duration::from_millis(20));
+        assert!(prober.tells(now + Duration::from_secs(4)), "a second after its first look");
         assert!(pauses.windows(2).all(|pair| pair[0] <= pair[1]), "the pauses grow: {pauses:?}");
-        assert_eq!(pauses[8], Duration::from_secs(10), "up to the period");
+        assert_eq!(pauses[10], Duration::from_secs(10), "up to the period");
         prober.handle(true, now);
         prober.handle(false, now);
         assert_eq!(prober.poll_timeout(), Some(now + Duration::from_secs(10)));
