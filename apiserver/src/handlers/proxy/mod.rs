@@ -37,7 +37,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 
 /// Headers between two neighbours (RFC 9110 section 7.6.1), and those that are meant for this server alone: a pod must not
-/// see its caller's credentials. Pages must come unpacked, for their links to be read.
+/// see its caller's credentials.
 const NOT_PASSED_ON: [HeaderName; 10] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -177,6 +177,7 @@ fn request(call: &Call<'_>, target: &Target, rest: &str, upgrade: bool, body: Bo
     *request.uri_mut() = uri;
     let mut headers = call.headers.clone();
     strip(&mut headers);
+    // Pages must come unpacked, for their links to be read.
     headers.remove(header::ACCEPT_ENCODING);
     let impersonation: Vec<HeaderName> =
         headers.keys().filter(|name| name.as_str().starts_with("impersonate-")).cloned().collect();
