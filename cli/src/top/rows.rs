@@ -44,7 +44,7 @@ pub(super) fn length(model: &Model) -> usize {
     }
 }
 
-fn all<'m>(model: &'m Model, kind: Kind) -> impl Iterator<Item = (&'m Key, &'m Record)> {
+fn all(model: &Model, kind: Kind) -> impl Iterator<Item = (&Key, &Record)> {
     model.objects.iter().filter(move |((of, _), _)| *of == kind).map(|((_, key), record)| (key, record))
 }
 
