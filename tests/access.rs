@@ -100,6 +100,21 @@ fn over_tls_only_who_proves_who_they_are_gets_anything() {
     let (status, body) = api.ask(secrets, false, Some(&token));
     assert_eq!(status, 403, "{body}");
     assert!(body.contains("system:serviceaccount:default:default"), "{body}");
+    // What is bound to the account, its pods may do at once.
+    let group = "rbac.authorization.k8s.io";
+    let rules = json!([{"verbs": ["list"], "apiGroups": [""], "resources": ["secrets"]}]);
+    let subjects = json!([{"kind": "ServiceAccount", "name": "default", "namespace": "default"}]);
+    lab.apply_all(&[
+        json!({"apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": {"name": "secrets"}, "rules": rules}),
+        json!({
+            "apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": {"name": "secrets"},
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": "secrets"}, "subjects": subjects,
+        }),
+    ]);
+    assert_eq!(api.ask(secrets, false, Some(&token)).0, 200);
+    assert_eq!(api.ask("/metrics", false, Some(&token)).0, 403);
+    let (status, figures) = api.ask("/metrics", true, None);
+    assert!(status == 200 && figures.contains("apiserver_storage_objects{resource=\"pods\"} 1\n"), "{figures}");
 }
 
 /// The program where every user can start it, in a folder that every user can pass through.

@@ -108,6 +108,34 @@ async fn names_subresources_and_paths_are_told_apart() {
     assert_eq!(code(&server, &jane, "GET", &line("other")).await, 403);
 }
 
+//
+#[tokio::test]
+async fn what_creates_needs_the_right_to_create() {
+    let server = server().await;
+    let jane = user("jane");
+    let verbs = |verbs: Value| json!([{"verbs": verbs, "apiGroups": [""], "resources": ["services"]}]);
+    cluster_role(&server, "change", verbs(json!(["get", "patch", "update"]))).await;
+    bind(&server, "default", "change", "jane").await;
+    let service =
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}});
+    let path = "/api/v1/namespaces/default/services/s";
+    let put = async || ask("PUT", path).identity(jane.clone()).json(&service).of(&server).await;
+    let apply = async || {
+        let asking = ask("PATCH", &format!("{path}?fieldManager=t&force=true")).identity(jane.clone());
+        asking.patch("application/apply-patch+yaml", &service).of(&server).await
+    };
+    for answer in [put().await, apply().await] {
+        assert_eq!(answer.code, StatusCode::FORBIDDEN, "{}", answer.text);
+        assert!(answer.text.contains("cannot create resource"), "{}", answer.text);
+    }
+    post(&server, "/api/v1/namespaces/default/services", service.clone()).await;
+    assert_eq!((put().await.code, apply().await.code), (StatusCode::OK, StatusCode::OK));
+    ask("DELETE", path).of(&server).await;
+    cluster_role(&server, "create", verbs(json!(["create"]))).await;
+    bind(&server, "default", "create", "jane").await;
+    assert_eq!(apply().await.code, StatusCode::CREATED);
+}
+
 //
 #[tokio::test]
 async fn the_usual_roles_are_there_and_filled_in() {

@@ -191,6 +191,13 @@ impl<'a> Call<'a> {
         })
     }
 
+    /// A PUT or an apply of what does not exist is a creation, and needs that right too.
+    pub(crate) fn authorize_create(&self) -> Result<(), ApiError> {
+        let name = self.path.name.as_deref().unwrap_or_default();
+        let target = self.resource.target(name);
+        access::authorize_resource(self.server, &self.identity, self.path, Verb::Create, name, target)
+    }
+
     async fn dispatch(self, body: Body) -> Result<Response, ApiError> {
         if self.subresource.is_some() {
             return subresources::dispatch(self, body).await;

@@ -194,6 +194,7 @@ pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response, ApiE
                 let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: ");
                 return Err(ApiError::Conflict { target: Box::new(call.resource.target(name)), why });
             }
+            call.authorize_create()?;
             meta::set(&mut object, "name", name);
             // There is nothing that the revision could be of.
             meta::unset(&mut object, "resourceVersion");
@@ -280,6 +281,7 @@ async fn apply(call: &Call<'_>, options: &WriteOptions, bytes: &[u8]) -> Result<
     let mut change = |old: &Value| schema::apply(call.resource, Some(old), &config, &by, force);
     let mut written = match writer.update(name, &mut change).await {
         Err(ApiError::NotFound(_)) if writer.part == Part::Object => {
+            call.authorize_create()?;
             let mut object = schema::apply(call.resource, None, &config, &by, force)?;
             meta::set(&mut object, "name", name);
             writer.create(object).await?

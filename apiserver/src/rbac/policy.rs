@@ -33,6 +33,7 @@ struct Grant {
     /// `None`: the role does not exist.
     rules: Option<Arc<[Rule]>>,
     binding: Arc<BindingName>,
+    everywhere: bool,
     /// The subject as its binding names it, such as `Group "dev"`.
     subject: String,
 }
@@ -113,7 +114,8 @@ impl Policy {
                 _ => continue,
             };
             let subject = format!("{kind} {shown:?}");
-            let grant = Grant { rules: rules.clone(), binding: Arc::clone(&name), subject };
+            let everywhere = namespace.is_empty();
+            let grant = Grant { rules: rules.clone(), binding: Arc::clone(&name), everywhere, subject };
             let grants = grants.or_default();
             match namespace {
                 "" => grants.everywhere.push(grant),
@@ -163,7 +165,10 @@ impl Policy {
         for grant in self.of(identity, namespace) {
             match &grant.rules {
                 // Paths belong to no namespace, so a binding inside of one cannot grant them.
-                Some(rules) => granted.rules.extend(rules.iter().cloned()),
+                Some(rules) => {
+                    let counting = rules.iter().filter(|rule| grant.everywhere || rule.urls.is_empty());
+                    granted.rules.extend(counting.cloned());
+                }
                 None => add_problem(&mut granted.problems, &grant.binding),
             }
         }
@@ -289,6 +294,10 @@ mod tests {
         };
         assert_eq!(resources("shop"), ["pods", "secrets"]);
         assert_eq!(resources("bank"), ["pods"]);
+        // A role of paths alone gives nothing when it is bound in a namespace.
+        let bob = Identity { user: "bob".to_owned(), ..Identity::default() };
+        assert!(policy.granted(&bob, "shop").rules.iter().all(|rule| rule.urls.is_empty()));
+        assert!(!policy.granted(&bob, "shop").rules.is_empty());
         let eve = Identity { user: "eve".to_owned(), ..Identity::default() };
         assert_eq!(
             policy.granted(&eve, "shop").problems,
