@@ -29,7 +29,7 @@ async fn test_an_image_without_a_program_waits_and_says_what_to_do() {
     assert_eq!(status(&pod).phase.as_deref(), Some("Pending"));
     lab.event_saying("web", "Failed", "minisvc images").await;
     // Unless this machine has it.
-    if minisvc_podd::find_program("memcached", "").is_none() {
+    if minisvc_podd::find_program("memcached", "/usr/local/bin:/usr/bin:/bin").is_none() {
         let pod = lab.until("db", "refused", refused).await.expect("a pod");
         assert!(waiting(&pod).1.contains("apt-get install memcached"), "{}", waiting(&pod).1);
     }
