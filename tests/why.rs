@@ -298,6 +298,7 @@ fn every_sentence_names_the_true_cause_and_its_command_mends_it() {
     for row in rows() {
         check(&lab, &row);
     }
+    until(&lab, &["web.away"], "made where the pods are", |found| found["outcome"] == "fine");
     let fault = ["fault", "add", "cut", "-n", "typo", "--to", "svc/web", "--partition"];
     lab.run(&fault);
     check(&lab, &row(&["svc/web", "-n", "typo"], "fault-active", &["fault cut", "nothing passes"], Then::Works));
@@ -350,11 +351,14 @@ fn what_works(lab: &Lab) {
         (&["web.typo"], "Service typo/web answers"),
         (&["http://web.typo.svc.cluster.local/"], "Service typo/web answers"),
         (&["web", "--from", "typo/web"], "Service typo/web answers"),
+        (&["svc/kubernetes"], "Service default/kubernetes answers"),
+        (&["10.96.0.10:53/udp"], "Service kube-system/kube-dns answers"),
+        (&["10.95.0.2:6443"], "10.95.0.2 is the control plane"),
         (&["pod/good"], "Pod default/good answers at"),
         (&[&format!("{ip}:8080")], "Pod default/good answers at"),
     ] {
         let text = lab.run(&[&["why"], asks].concat());
-        assert!(text.contains(says) && text.contains("✓ object"), "{asks:?}: {text}");
+        assert!(text.contains(says) && text.contains("✓ "), "{asks:?}: {text}");
     }
     let text = lab.run(&["why", "svc/web", "-n", "typo", "--from", "default/good"]);
     assert!(text.contains("pod default/good was connected to"), "{text}");

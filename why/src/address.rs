@@ -6,7 +6,7 @@ use crate::facts::Facts;
 use crate::findings::{Cause, Checked, Problem, Report};
 use crate::records::{Node, Pod, Service};
 use crate::service::{self, Entry};
-use crate::{Context, list, pods};
+use crate::{Context, Question, attempt, list, pods};
 
 /// Finds out whose `address` is, and goes the whole way from there.
 pub(crate) fn check(context: Context<'_>, report: &mut Report, address: IpAddr) -> Checked<String> {
@@ -26,8 +26,21 @@ pub(crate) fn check(context: Context<'_>, report: &mut Report, address: IpAddr) 
             report.fine("address", format!("{address} is pod {}'s", pod.metadata.path()));
             pods::check(context, report, pod)
         }
+        Some(Owner::HostPort(pod, number)) => {
+            report.fine("address", format!("{address} is a node's, and the port is pod {}'s", pod.metadata.path()));
+            // The process knows only its own port.
+            let question = Question { port: Some(number), ..context.question.clone() };
+            pods::check(Context { facts, question: &question }, report, pod)
+        }
         Some(Owner::Node(node)) => Err(("node port", no_node_port(context, node, address))),
-        None => Err(("address", unknown(facts, address))),
+        None => match facts.places.get(&address) {
+            Some(place) => {
+                report.fine("address", format!("{address} is {place}"));
+                attempt::check(context, report).map_err(|problem| ("connection", problem))?;
+                Ok(format!("{address} is {place}"))
+            }
+            None => Err(("address", unknown(facts, address))),
+        },
     }
 }
 
@@ -35,6 +48,8 @@ pub(crate) fn check(context: Context<'_>, report: &mut Report, address: IpAddr) 
 pub(crate) enum Owner<'a> {
     Service(&'a Service, Entry<'a>),
     Pod(&'a Pod),
+    /// A node's, on a port that leads to this port of a pod.
+    HostPort(&'a Pod, u16),
     /// A node's, but not on a port that leads anywhere.
     Node(&'a Node),
 }
@@ -62,6 +77,15 @@ pub(crate) fn owner<'a>(
     };
     if let Some(service) = facts.services.iter().find(leads) {
         return Some(Owner::Service(service, Entry::Node(node, address)));
+    }
+    let there = |pod: &&Pod| pod.spec.node_name == node.metadata.name && !pod.has_ended();
+    let host_port = facts.pods.iter().filter(there).find_map(|pod| {
+        let mut ports = pod.spec.containers.iter().flat_map(|container| &container.ports);
+        let own = ports.find(|own| port.is_some() && own.host_port == port && !pod.spec.host_network)?;
+        Some(Owner::HostPort(pod, own.container_port))
+    });
+    if host_port.is_some() {
+        return host_port;
     }
     let listens = |pod: &&Pod| {
         pod.spec.host_network
@@ -95,7 +119,9 @@ fn no_node_port(context: Context<'_>, node: &Node, address: IpAddr) -> Problem {
     let by_service_port = all.iter().find(|(_, port, _)| *port == asked);
     let by_nearness = || {
         let digits = |number: u16| strsim::damerau_levenshtein(&number.to_string(), &asked.to_string());
-        all.iter().filter(|(_, _, number)| digits(*number) <= 2).min_by_key(|(_, _, number)| digits(*number))
+        all.iter()
+            .filter(|(_, _, number)| digits(*number) <= 2)
+            .min_by_key(|(_, _, number)| (digits(*number), number.abs_diff(asked)))
     };
     let sentence = format!("nothing on node {name} answers on port {asked}: no Service has that nodePort");
     match by_service_port.or_else(by_nearness) {

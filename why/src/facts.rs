@@ -32,6 +32,8 @@ pub struct Facts {
     pub workloads: Vec<Workload>,
     /// What the data plane answers for; `None` when it was not asked.
     pub frontends: Option<Vec<Frontend>>,
+    /// Addresses of what is neither a Service, a pod nor a node, with what it is, such as `the workstation`.
+    pub places: BTreeMap<IpAddr, String>,
     /// What it does not, because somebody else has the address.
     pub clashes: Vec<Clash>,
     /// Connections that were made of late, the oldest first.

@@ -330,6 +330,12 @@ fn unmapped(facts: &Facts, pod: &Pod, container: &str) -> Problem {
 fn crashes(facts: &Facts, pod: &Pod, status: &ContainerStatus) -> Problem {
     let (path, name) = (pod.metadata.path(), &status.name);
     let end = status.state.terminated.as_ref().or(status.last_state.terminated.as_ref());
+    if let Some(end) = end.filter(|end| end.reason == "StartError") {
+        let sentence = format!("the program of container {name} of pod {path} cannot be started: {}", end.message);
+        let (pod, namespace) = (&pod.metadata.name, &pod.metadata.namespace);
+        return Problem::new(Cause::CannotStart, sentence)
+            .look(&["minisvc", "kubectl", "describe", "pod", pod, "-n", namespace]);
+    }
     let how = match end {
         Some(end) if end.signal.is_some_and(|signal| signal != 0) => {
             format!("is killed by signal {}", end.signal.unwrap_or_default())

@@ -243,6 +243,10 @@ records! {
         exit_code: i32,
         /// The signal that ended it.
         signal: Option<i32>,
+        /// Why, in one word.
+        reason: String,
+        /// Why, in a sentence.
+        message: String,
     }
     /// An EndpointSlice.
     Slice {

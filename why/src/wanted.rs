@@ -59,12 +59,19 @@ pub fn wanted(facts: &Facts, question: &Question) -> Wanted {
         Target::Address(address) => match owner(facts, *address, question.port, question.protocol) {
             Some(Owner::Service(service, entry)) => wanted.service(facts, question, service, entry),
             Some(Owner::Pod(pod)) => wanted.pod(question, pod),
+            Some(Owner::HostPort(pod, _)) => {
+                wanted.pod(question, pod);
+                wanted.connect = wanted.connect.map(|target| SocketAddr::new(*address, target.port()));
+            }
             // One of these may be who listens there.
             Some(Owner::Node(node)) => {
                 let there = |pod: &&Pod| pod.spec.host_network && pod.spec.node_name == node.metadata.name;
                 facts.pods.iter().filter(there).for_each(|pod| wanted.look_into(pod));
             }
-            None => {}
+            None => {
+                let tcp = question.protocol != Some("UDP") && facts.places.contains_key(address);
+                wanted.connect = question.port.filter(|_| tcp).map(|port| SocketAddr::new(*address, port));
+            }
         },
         Target::Name(name) => match meaning(facts, name, namespace) {
             Meaning::Service((home, service)) => {

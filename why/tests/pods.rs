@@ -144,6 +144,20 @@ fn pods_that_do_not_serve() {
             mends: "",
         },
         Row {
+            label: "a program that is not there",
+            breaks: |world| {
+                world.both(|pod| {
+                    waiting(pod, "CrashLoopBackOff", "waiting");
+                    pod["status"]["containerStatuses"][0]["lastState"] =
+                        json!({"terminated": {"exitCode": 128, "reason": "StartError", "message": "/bin/sevrer: no such file"}});
+                });
+            },
+            asks: WEB,
+            cause: Cause::CannotStart,
+            says: &["cannot be started: /bin/sevrer: no such file"],
+            mends: "",
+        },
+        Row {
             label: "a missing secret",
             breaks: |world| world.both(|pod| waiting(pod, "CreateContainerConfigError", "secret \"db\" not found")),
             asks: WEB,

@@ -218,3 +218,17 @@ fn rules_that_are_for_others_leave_nobody_out() {
     let findings = ask(world, "10.95.1.7:80", None);
     assert_eq!(findings.cause, Cause::Fine, "{findings:#?}");
 }
+
+#[test]
+fn host_ports_and_places_that_are_no_objects_are_known() {
+    let mut world = World::working();
+    world.pods[0]["spec"]["containers"][0]["ports"] = json!([{"containerPort": 8080, "hostPort": 7777}]);
+    world.rest.places = [(common::address("10.95.0.1"), "the workstation".to_owned())].into();
+    world.rest.seen.attempt = None;
+    let findings = ask(world, "10.95.0.11:7777", None);
+    assert_eq!(findings.sentence, "pod default/web-1 answers at 10.244.0.2", "{findings:#?}");
+
+    let mut world = World::working();
+    world.rest.places = [(common::address("10.95.0.1"), "the workstation".to_owned())].into();
+    assert_eq!(ask(world, "10.95.0.1", None).sentence, "10.95.0.1 is the workstation");
+}

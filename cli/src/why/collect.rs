@@ -1,10 +1,11 @@
 //! Gathers the facts: objects from the API, tables from the data plane, and what only a look inside tells.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use minisvc_why::{
-    Clash, Client, Facts, Findings, Flow, Frontend, Key, LogWanted, Outcome, Question, Seen, Wanted, Workload,
+    Clash, Client, Facts, Findings, Flow, Frontend, Key, LogWanted, Outcome, Question, Seen, Target, Wanted, Workload,
     diagnose, wanted,
 };
 use serde::de::DeserializeOwned;
@@ -24,6 +25,9 @@ const LOOK_WITHIN: Duration = Duration::from_secs(3);
 /// Connections of late that are told of.
 const FLOWS: usize = 200;
 
+/// How the workstation is called.
+const WORKSTATION: &str = "the workstation";
+
 /// The longest last line that is quoted, in characters.
 const LINE: usize = 200;
 
@@ -34,11 +38,12 @@ const LINE: usize = 200;
 pub(crate) async fn answer(home: &LabHome, question: &Question) -> Result<Findings, CliError> {
     let api = LabApi::of(home)?;
     let mut facts = objects(&api).await?;
-    let (faults, machines) = tokio::try_join!(recent(&api, "faults"), recent(&api, "machines"))?;
+    let (faults, machines, places) = tokio::try_join!(recent(&api, "faults"), recent(&api, "machines"), places(&api))?;
+    facts.places = places;
     facts.faults = read(faults)?;
     facts.stopped = stopped(machines);
     if question.client == Client::Workstation {
-        facts.seen.source = workstation(&api, question).await?;
+        facts.seen.source = workstation(&facts, question);
     }
     let mut wanted = wanted(&facts, question);
     if diagnose(&facts, question).outcome == Outcome::Broken {
@@ -159,16 +164,29 @@ fn stopped(machines: Value) -> Vec<String> {
     stopped.filter_map(|machine| machine["metadata"]["name"].as_str().map(str::to_owned)).collect()
 }
 
-/// The workstation's address of the family that is asked.
-async fn workstation(api: &LabApi, question: &Question) -> Result<Option<std::net::IpAddr>, CliError> {
+/// Addresses of what is no object, with what it is.
+async fn places(api: &LabApi) -> Result<BTreeMap<IpAddr, String>, CliError> {
     let routes = items(api.get("/apis/minisvc.dev/v1/routes").await?);
-    let own = routes.iter().filter(|route| route["to"]["kind"] == "Workstation");
-    let mut own = own.filter_map(|route| route["address"].as_str()?.parse::<std::net::IpAddr>().ok());
-    let fits = |address: &std::net::IpAddr| match &question.target {
-        minisvc_why::Target::Address(target) => target.is_ipv4() == address.is_ipv4(),
+    let place = |route: &Value| {
+        let what = match route["to"]["kind"].as_str()? {
+            "Workstation" => WORKSTATION,
+            "ControlPlane" => "the control plane: the API and DNS",
+            "Outside" => "this machine, as the lab sees it",
+            _ => return None,
+        };
+        Some((route["address"].as_str()?.parse().ok()?, what.to_owned()))
+    };
+    Ok(routes.iter().filter_map(place).collect())
+}
+
+/// The workstation's address of the family that is asked.
+fn workstation(facts: &Facts, question: &Question) -> Option<IpAddr> {
+    let fits = |address: &IpAddr| match &question.target {
+        Target::Address(target) => target.is_ipv4() == address.is_ipv4(),
         _ => true,
     };
-    Ok(own.find(fits))
+    let own = facts.places.iter().filter(|(_, what)| *what == WORKSTATION);
+    own.map(|(address, _)| *address).find(fits)
 }
 
 fn place_of(facts: &Facts, client: &Client) -> Option<Place> {
