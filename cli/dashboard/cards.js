@@ -100,7 +100,7 @@ export class Cards {
       const card = this.byId.get(id);
       card.classList.toggle("down", !node.ready);
       const pods = this.store.list("pod", namespace).filter((pod) => pod.node === node.key && pod.phase !== "Succeeded");
-      card.children[1].textContent = ` ${node.addresses[0] ?? ""} ${node.zone ?? ""}, ${pods.length} pods`;
+      card.children[1].textContent = ` ${node.addresses[0] ?? ""} ${node.zone ?? ""}, ${pods.length} pod${pods.length === 1 ? "" : "s"}`;
       card.children[2].classList.toggle("many", pods.length > NAMED);
       this.#drawPods(card.children[2], pods);
     }

@@ -23,6 +23,10 @@ function mark(ids) {
   traffic.measure();
 }
 
+function count(number, what) {
+  return `${number} ${what}${number === 1 ? "" : "s"}`;
+}
+
 let due = false;
 function draw() {
   if (due) return;
@@ -42,8 +46,9 @@ function draw() {
     mark(marked);
     const pods = store.list("pod");
     byId("summary").textContent =
-      `${store.list("node").length} nodes, ${store.list("service").length} Services, ${pods.length} pods, ${pods.filter((pod) => pod.ready).length} ready` +
-      (skipped ? `, ${skipped} connections not drawn` : "");
+      [count(store.list("node").length, "node"), count(store.list("service").length, "Service"), count(pods.length, "pod")].join(", ") +
+      `, ${pods.filter((pod) => pod.ready).length} ready` +
+      (skipped ? `, ${count(skipped, "connection")} not drawn` : "");
   });
 }
 

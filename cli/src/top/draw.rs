@@ -40,15 +40,18 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model) {
 }
 
 fn headline(model: &Model) -> Line<'static> {
-    let count = |kind: Kind| model.objects.keys().filter(|(of, _)| *of == kind).count();
+    let count = |kind: Kind, what: &str| {
+        let number = model.objects.keys().filter(|(of, _)| *of == kind).count();
+        format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+    };
     let mut spans = vec![Span::styled(format!("minisvc {}  ", model.lab), Style::new().add_modifier(Modifier::BOLD))];
     for (key, title, view) in TABS {
         let here = view == model.view;
         let style = if here { Style::new().add_modifier(Modifier::REVERSED) } else { Style::new() };
         spans.push(Span::styled(format!(" {key} {title} "), style));
     }
-    let (nodes, services, pods) = (count(Kind::Node), count(Kind::Service), count(Kind::Pod));
-    spans.push(Span::raw(format!("  {nodes} nodes, {services} Services, {pods} pods")));
+    let counts = [count(Kind::Node, "node"), count(Kind::Service, "Service"), count(Kind::Pod, "pod")];
+    spans.push(Span::raw(format!("  {}", counts.join(", "))));
     Line::from(spans)
 }
 
