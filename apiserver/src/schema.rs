@@ -52,13 +52,24 @@ fn undecodable(error: minisvc_schema::DecodeError) -> ApiError {
 /// Elements of one list in an object. Rules compare elements with each other, and nobody should wait for that.
 const MOST_ELEMENTS: usize = 5000;
 
-/// The key and length of a list that is too long.
-fn too_long<'a>(key: &'a str, value: &'a Value) -> Option<(&'a str, usize)> {
+/// Levels of an object. Parsers of JSON, ours and those of clients, end at 128, and lists and watches add some: an object
+/// that grows deeper by one patch after the other could be stored, but never be read again.
+const DEEPEST: usize = 100;
+
+/// Refuses lists that are too long and values that are nested too deeply; `key` is the nearest one above the value.
+fn check_size(key: &str, value: &Value, depth: usize) -> Result<(), ApiError> {
+    if depth > DEEPEST {
+        return Err(ApiError::BadRequest(format!("the object has more than {DEEPEST} levels, see {key:?}")));
+    }
     match value {
-        Value::Array(elements) if elements.len() > MOST_ELEMENTS => Some((key, elements.len())),
-        Value::Array(elements) => elements.iter().find_map(|element| too_long(key, element)),
-        Value::Object(map) => map.iter().find_map(|(key, value)| too_long(key, value)),
-        _ => None,
+        Value::Array(elements) if elements.len() > MOST_ELEMENTS => {
+            let count = elements.len();
+            let text = format!("the list {key:?} has {count} elements, the limit is {MOST_ELEMENTS}");
+            Err(ApiError::RequestEntityTooLarge(text))
+        }
+        Value::Array(elements) => elements.iter().try_for_each(|element| check_size(key, element, depth + 1)),
+        Value::Object(map) => map.iter().try_for_each(|(key, value)| check_size(key, value, depth + 1)),
+        _ => Ok(()),
     }
 }
 
@@ -73,10 +84,7 @@ pub(crate) fn check(
     if !object.is_object() {
         return Err(ApiError::bad_request("the body of the request is no object"));
     }
-    if let Some((key, count)) = too_long("", &object) {
-        let text = format!("the list {key:?} has {count} elements, the limit is {MOST_ELEMENTS}");
-        return Err(ApiError::RequestEntityTooLarge(text));
-    }
+    check_size("", &object, 0)?;
     let Some(kind) = name.find() else { return Ok(Decoded { object, warnings: Vec::new() }) };
     let refused = |why: String| {
         let version = group_version(name.group, name.version);

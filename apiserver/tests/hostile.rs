@@ -175,3 +175,51 @@ async fn what_is_too_much_is_refused() {
     }
     assert_eq!(ask("GET", &maps).of(&server).await.code, StatusCode::OK);
 }
+
+// A-012
+#[tokio::test]
+async fn what_is_nested_too_deeply_is_refused_in_every_format() {
+    let server = server().await;
+    let path = "/apis/apps/v1/namespaces/default/controllerrevisions";
+    let head = r#""apiVersion": "apps/v1", "kind": "ControllerRevision", "revision": 1, "metadata": {"name": "deep"}"#;
+    for depth in [50, 200, 1000, 2000, 50_000] {
+        for (open, close) in [("[", "]"), ("{\"a\": ", "}")] {
+            let inner = if open == "[" { "" } else { "1" };
+            let deep = format!("{}{inner}{}", open.repeat(depth), close.repeat(depth));
+            let body = format!("{{{head}, \"data\": {{\"a\": {deep}}}}}");
+            let expected = if depth < 60 { StatusCode::CREATED } else { StatusCode::BAD_REQUEST };
+            // With a comment it is no JSON any more, and read by the other parser.
+            for (method, kind, text) in [
+                ("POST", "application/json", body.clone()),
+                ("POST", "application/yaml", format!("# YAML\n{body}")),
+                ("PATCH", APPLY, format!("# YAML\n{body}")),
+            ] {
+                let one = if method == "PATCH" { "/deep?fieldManager=t" } else { "" };
+                let asking = ask(method, &format!("{path}{one}")).header("content-type", kind).bytes(text);
+                let answer = asking.of(&server).await;
+                assert_eq!(answer.code, expected, "{depth} {open} {kind} {:.200}", answer.text);
+                ask("DELETE", &format!("{path}/deep")).of(&server).await;
+            }
+        }
+    }
+}
+
+// A-012
+#[tokio::test]
+async fn patches_cannot_make_an_object_that_nobody_can_read() {
+    let server = server().await;
+    let path = "/apis/apps/v1/namespaces/default/controllerrevisions";
+    let nested = |depth: usize| (0..depth).fold(json!({}), |inner, _| json!({"a": inner}));
+    let object = json!({"metadata": {"name": "deep"}, "revision": 1, "data": nested(60)});
+    assert_eq!(ask("POST", path).json(&object).of(&server).await.code, StatusCode::CREATED);
+    let one = format!("{path}/deep");
+    let add = json!([{"op": "add", "path": format!("/data{}", "/a".repeat(61)), "value": nested(60)}]);
+    let grow = (0..60).fold(nested(60), |inner, _| json!({"a": inner}));
+    for (kind, body) in [(JSON_PATCH, add), (MERGE, json!({"data": grow.clone()})), (STRATEGIC, json!({"data": grow}))]
+    {
+        let answer = ask("PATCH", &one).patch(kind, &body).of(&server).await;
+        assert_eq!(answer.code, StatusCode::BAD_REQUEST, "{kind} {:.200}", answer.text);
+    }
+    assert_eq!(ask("GET", &one).of(&server).await.json()["data"], nested(60));
+    assert_eq!(ask("DELETE", &one).of(&server).await.code, StatusCode::OK);
+}
