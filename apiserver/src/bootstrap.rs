@@ -121,7 +121,13 @@ pub(crate) fn first_address(range: &IpNet) -> Option<IpAddr> {
 }
 
 /// Creates an object unless it is there.
-pub(crate) async fn create(server: &Server, group: &str, plural: &str, namespace: &str, object: Value) -> Result<(), ApiError> {
+pub(crate) async fn create(
+    server: &Server,
+    group: &str,
+    plural: &str,
+    namespace: &str,
+    object: Value,
+) -> Result<(), ApiError> {
     let Some(resource) = find(server, group, plural) else { return Ok(()) };
     if server.record(resource, namespace, meta::text(&object, "name")).is_ok() {
         return Ok(());

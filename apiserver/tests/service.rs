@@ -270,7 +270,8 @@ async fn a_balancer_can_say_which_of_its_ports_it_cannot_serve() {
         "type": "LoadBalancerPortsError", "status": "True", "reason": "LoadBalancerMixedProtocolNotSupported",
         "message": "no UDP", "lastTransitionTime": "2026-01-01T00:00:00Z",
     });
-    let ports = json!([{"port": 80, "protocol": "TCP"}, {"port": 81, "protocol": "UDP", "error": "MixedProtocolNotSupported"}]);
+    let ports =
+        json!([{"port": 80, "protocol": "TCP"}, {"port": 81, "protocol": "UDP", "error": "MixedProtocolNotSupported"}]);
     let status = json!({"status": {
         "conditions": [condition],
         "loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP", "ports": ports}]},

@@ -154,7 +154,9 @@ impl<'a> Call<'a> {
         }
         let subresource = match path.subresource.as_deref() {
             None => None,
-            Some(segment) => Some(resource.subresource(segment).ok_or_else(|| subresources::absent(resource, segment))?),
+            Some(segment) => {
+                Some(resource.subresource(segment).ok_or_else(|| subresources::absent(resource, segment))?)
+            }
         };
         if !path.rest.is_empty() {
             return Err(ApiError::UnknownPath);
