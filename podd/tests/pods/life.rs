@@ -213,6 +213,8 @@ async fn test_a_process_that_ignores_term_is_killed_with_its_children() {
     container["volumeMounts"] = json!([{"name": "out", "mountPath": "/out"}]);
     lab.pod("stubborn", json!({"containers": [container], "volumes": [out]})).await;
     lab.ready("stubborn").await;
+    // Only then is it deaf.
+    assert_eq!(lab.exec("stubborn", "until [ -s /out/alive ]; do sleep 0.02; done").await, ExitStatus::Code(0));
     lab.delete("stubborn", 1).await;
     lab.gone("stubborn").await;
     let alive = || std::fs::read_to_string(path.join("alive")).expect("written");
