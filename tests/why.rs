@@ -374,8 +374,31 @@ fn what_works(lab: &Lab) {
     println!("minisvc why took {times:?} (goal: 300 ms)");
     // Generous, because the machine may be busy and the build unoptimised.
     assert!(times[0] < std::time::Duration::from_secs(2), "{times:?}");
+    through_the_api(lab);
     let output = lab.command(&["why", "deploy/web"]).output().expect("started");
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let broken = lab.command(&["why", "svc/nobody"]).output().expect("started");
     assert_eq!(broken.status.code(), Some(1), "{broken:?}");
+}
+
+/// The same answers for those who ask the API.
+fn through_the_api(lab: &Lab) {
+    let post = |body: &str| {
+        let socket = lab.api_socket();
+        let url = "http://x/apis/minisvc.dev/v1/whys";
+        let output = Command::new("curl")
+            .args(["-s", "-H", "content-type: application/json", "-d", body, url, "--unix-socket"])
+            .arg(socket)
+            .output()
+            .expect("started");
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON")
+    };
+    let answer = post(r#"{"spec": {"target": "svc/web", "namespace": "typo", "from": "default/good"}}"#);
+    assert_eq!(answer["status"]["outcome"], "fine", "{answer:#}");
+    assert_eq!(answer["status"]["client"], "pod default/good", "{answer:#}");
+    let answer = post(r#"{"spec": {"target": "svc/nobody"}}"#);
+    assert_eq!(answer["status"]["cause"], "service-missing", "{answer:#}");
+    let refused = post(r#"{"spec": {"target": "deploy/web"}}"#);
+    assert_eq!((&refused["kind"], &refused["code"]), (&json!("Status"), &json!(400)), "{refused:#}");
+    assert_eq!(post("{}")["code"], 400);
 }

@@ -137,6 +137,8 @@ impl Lab {
         api.set_extension(extension::extension(Sources {
             netd: netd.clone(),
             nodes: nodes.clone(),
+            home: home.clone(),
+            questions: extension::questions(),
             shutdown: shutdown.clone(),
         }));
         attach(&netd, "control-plane", device, own, LinkRole::ControlPlane);

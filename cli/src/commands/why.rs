@@ -14,7 +14,7 @@ use crate::{output, why};
 /// # Errors
 /// When the target makes no sense or the lab does not run.
 pub(crate) async fn why(args: &WhyArgs) -> Result<ExitCode, CliError> {
-    let client = args.from.as_deref().map_or(Client::Workstation, |pod| client(pod, &args.namespace));
+    let client = args.from.as_deref().map_or(Client::Workstation, |pod| why::client(pod, &args.namespace));
     let question = Question::parse(&args.target, &args.namespace, client)
         .map_err(|error| CliError::usage(error.to_string()).hint("for example minisvc why svc/web"))?;
     let mut findings = why::answer(&LabHome::of(&args.lab)?, &question).await?;
@@ -31,13 +31,6 @@ fn show(findings: &Findings, format: Output) -> Result<(), CliError> {
         Output::Name => output::print(&format!("{}\n", serde_json::json!(findings.cause).as_str().unwrap_or_default())),
         Output::Table | Output::Wide => output::print(&why::render(findings)),
     }
-}
-
-/// `web`, `pod/web` or `shop/web`.
-fn client(pod: &str, namespace: &str) -> Client {
-    let pod = pod.strip_prefix("pod/").unwrap_or(pod);
-    let (namespace, pod) = pod.split_once('/').unwrap_or((namespace, pod));
-    Client::Pod((namespace.to_owned(), pod.to_owned()))
 }
 
 /// What a proposed command needs to find the same lab, unless the environment says it already.

@@ -7,13 +7,15 @@ mod machines;
 mod parameters;
 mod trace;
 mod views;
+mod why;
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path as RoutePath, Query, RawPathParams};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use axum::{Json, Router};
 use http::{HeaderMap, header};
 use jiff::Timestamp;
 use minisvc_apiserver::error::{ApiError, Target};
@@ -21,18 +23,29 @@ use minisvc_apiserver::registry::Column;
 use minisvc_apiserver::{Extension, ExtensionResource};
 use minisvc_netd::{Netd, observe};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::Nodes;
+use crate::home::LabHome;
 use parameters::Parameters;
 
 const GROUP: &str = "minisvc.dev";
 const VERSION: &str = "v1";
 
+/// Questions of [`why`] that are answered at once.
+pub(crate) fn questions() -> Semaphore {
+    Semaphore::new(why::MAX_QUESTIONS)
+}
+
 /// Where answers come from.
 pub(crate) struct Sources {
     pub(crate) netd: Netd,
     pub(crate) nodes: Nodes,
+    /// The lab itself, to ask it as its commands do.
+    pub(crate) home: LabHome,
+    /// Questions that are being answered.
+    pub(crate) questions: Semaphore,
     /// Ends answers that would go on for ever.
     pub(crate) shutdown: CancellationToken,
 }
@@ -77,11 +90,18 @@ pub(crate) fn extension(sources: Sources) -> Extension {
         machines::switch(&switched, &name, &action).await.unwrap_or_else(ApiError::into_response)
     };
     router = router.route(&format!("/apis/{GROUP}/{VERSION}/machines/{{name}}/{{action}}"), post(switch));
+    let asked = Arc::clone(&sources);
+    let question = move |posted: Result<Json<why::Posted>, JsonRejection>| async move {
+        let answered =
+            async { why::answer(&asked, posted.map_err(|error| ApiError::bad_request(error.body_text()))?.0).await };
+        answered.await.unwrap_or_else(ApiError::into_response)
+    };
+    router = router.route(&format!("/apis/{GROUP}/{VERSION}/whys"), post(question));
     let followed = move |Query(query): Query<Vec<(String, String)>>| async move {
         trace::answer(&sources, query).unwrap_or_else(ApiError::into_response)
     };
     router = router.route(&format!("/apis/{GROUP}/{VERSION}/trace"), get(followed));
-    let resources = views::ALL.iter().map(|view| view.resource).chain([trace::RESOURCE]).collect();
+    let resources = views::ALL.iter().map(|view| view.resource).chain([trace::RESOURCE, why::RESOURCE]).collect();
     Extension { group: GROUP, version: VERSION, resources, router }
 }
 

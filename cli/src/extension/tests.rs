@@ -22,8 +22,14 @@ fn netd() -> (Netd, std::os::unix::net::UnixStream) {
 }
 
 async fn ask(netd: &Netd, path: &str, accept: &str) -> (StatusCode, Value) {
-    let router =
-        extension(Sources { netd: netd.clone(), nodes: Nodes::default(), shutdown: CancellationToken::new() }).router;
+    let router = extension(Sources {
+        netd: netd.clone(),
+        nodes: Nodes::default(),
+        home: LabHome::at("none", std::path::Path::new("/nowhere")),
+        questions: questions(),
+        shutdown: CancellationToken::new(),
+    })
+    .router;
     let request = Request::get(format!("/apis/minisvc.dev/v1/{path}")).header("accept", accept);
     let answer = router.oneshot(request.body(Body::empty()).expect("a request")).await.expect("answered");
     let status = answer.status();
