@@ -1,15 +1,22 @@
 //! From a message to its answer, as far as the zone alone decides: a plain function, the same for every transport.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name as WireName, RecordType as WireType};
+use hickory_server::net::xfer::Protocol;
+use hickory_server::server::Request;
 use minisvc_zone::{Answer, Code, Name, Outcome, Record, RecordType, Zone};
 use rand::seq::SliceRandom as _;
 
-use crate::message::{self, Read, Reply, Request, Transport};
+use crate::message::{self, Read, Reply};
 use crate::wire::Writer;
 
 /// Bytes of the smallest record, an A with a compressed owner: what has no chance to fit need not be made.
 const SMALLEST_RECORD: usize = 16;
+
+/// Who asks where that makes no difference.
+const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// What to do with a message.
 #[derive(Debug)]
@@ -34,21 +41,24 @@ pub(crate) struct Ask {
 }
 
 /// Considers a message.
-pub(crate) fn consider(zone: &Zone, bytes: &[u8], transport: Transport) -> Considered {
-    let request = match message::read(bytes) {
+pub(crate) fn consider(zone: &Zone, bytes: &[u8], client: SocketAddr, transport: Protocol) -> Considered {
+    let request = match message::read(bytes, client, transport) {
         Read::Question(request) => request,
         Read::Wrong(request, code) => return Considered::Reply(request, Reply::code(code)),
         Read::Short => return Considered::Short,
         Read::Response => return Considered::Response,
     };
-    let Some(query) = &request.query else { return Considered::Reply(request, Reply::code(ResponseCode::FormErr)) };
+    let Ok(question) = request.request_info() else {
+        return Considered::Reply(request, Reply::code(ResponseCode::FormErr));
+    };
+    let query = question.query.original();
     let (name, kind) = (query.name(), query.query_type());
     // Zone transfers are not offered (N-014), and this is the Internet.
     if query.query_class() != DNSClass::IN || message::is_transfer(kind) {
         return Considered::Reply(request, Reply::code(ResponseCode::Refused));
     }
     let asked = Name::new(&name.to_ascii());
-    let at_most = usize::from(request.room(transport)) / SMALLEST_RECORD;
+    let at_most = usize::from(message::room(&request)) / SMALLEST_RECORD;
     match zone.answer(&asked, record_type(kind)) {
         Outcome::Answer(answer) => {
             let reply = from_zone(answer, (&asked, name), at_most);
@@ -70,14 +80,14 @@ pub(crate) fn consider(zone: &Zone, bytes: &[u8], transport: Transport) -> Consi
 }
 
 /// What a server says that has nobody to ask: the whole way of a message, from bytes to bytes. `None` for no answer.
-pub fn answer_alone(zone: &Zone, bytes: &[u8], transport: Transport) -> Option<Vec<u8>> {
-    let (request, reply) = match consider(zone, bytes, transport) {
+pub fn answer_alone(zone: &Zone, bytes: &[u8], transport: Protocol) -> Option<Vec<u8>> {
+    let (request, reply) = match consider(zone, bytes, NOBODY, transport) {
         Considered::Reply(request, reply) => (request, reply),
         Considered::Ask(request, ask) => (request, ask.alias.unwrap_or_else(|| Reply::code(ResponseCode::Refused))),
         Considered::Short | Considered::Response => return None,
     };
     let mut out = Vec::new();
-    message::write(&request, &reply, transport, &mut out).ok()?;
+    message::write(&request, &reply, &mut out).ok()?;
     Some(out)
 }
 

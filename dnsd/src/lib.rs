@@ -24,6 +24,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+/// How a message came, and its answer goes.
+pub use hickory_server::net::xfer::Protocol;
 use ipnet::IpNet;
 use kube::Client;
 use minisvc_zone::{Name, Zone, ZoneConfig, ZoneInput};
@@ -33,7 +35,6 @@ use tokio_util::sync::CancellationToken;
 pub use crate::answer::answer_alone;
 use crate::forward::Forwarder;
 pub use crate::forward::parse_resolv_conf;
-pub use crate::message::Transport;
 pub use crate::publish::{METRICS_PORT, PublishError, publish};
 use crate::server::Server;
 pub use crate::stats::{Counters, Stat};

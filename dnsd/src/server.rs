@@ -6,9 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use hickory_proto::op::ResponseCode;
+use futures::StreamExt as _;
+use hickory_proto::op::{ResponseCode, SerialMessage};
+use hickory_server::net::runtime::iocompat::AsyncIoTokioAsStd;
+use hickory_server::net::tcp::TcpStream as Messages;
+use hickory_server::net::xfer::Protocol;
+use hickory_server::net::{DnsStreamHandle as _, NetError};
+use hickory_server::server::{Request, TimeoutStream};
 use minisvc_zone::Zone;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -17,15 +22,18 @@ use tokio_util::task::TaskTracker;
 use crate::answer::{self, Ask, Considered};
 use crate::backlog::Backlog;
 use crate::forward::{ForwardError, Forwarder};
-use crate::message::{self, Reply, Request, Transport};
+use crate::message::{self, Reply};
 use crate::shares::{Share, Shares};
 use crate::stats::{Count, Counters};
 
-/// How long a TCP connection may be idle, or take for one message (N-070).
+/// How long a TCP connection may take from one question to the end of the next (N-070).
 const TCP_IDLE: Duration = Duration::from_secs(10);
 
 /// TCP connections open at once; how many of them one client may have, `shares.rs` says. Further ones are closed at once.
 const MAX_CONNECTIONS: usize = 512;
+
+/// Answers of one connection that wait to be written: there is never another one before this one is.
+const ANSWERS_WAITING: usize = 1;
 
 /// Datagrams that are answered before others of the program get their turn.
 const BATCH: usize = 64;
@@ -151,7 +159,7 @@ impl Server {
             self.counters.add(Count::IgnoredSource);
             return;
         }
-        match self.begin(bytes, client, Transport::Udp, out) {
+        match self.begin(bytes, client, Protocol::Udp, out) {
             Step::Done => {
                 // When the socket's buffer is full the answer is lost, as on any full wire; the client asks again.
                 if socket.try_send_to(out, client).is_err() {
@@ -165,7 +173,7 @@ impl Server {
                     let mut out = Vec::new();
                     tokio::select! {
                         () = server.shutdown.cancelled() => return,
-                        () = server.finish(*errand, Transport::Udp, &mut out) => {}
+                        () = server.finish(*errand, &mut out) => {}
                     }
                     if socket.send_to(&out, client).await.is_err() {
                         server.counters.add(Count::Unsent);
@@ -208,38 +216,31 @@ impl Server {
         }
     }
 
-    /// One question after the other, so that a client has at most one at upstreams for each of its connections.
-    async fn connection(&self, mut stream: TcpStream, client: SocketAddr) -> io::Result<()> {
+    /// One question after the other, so that a client has at most one at upstreams for each of its connections. Nothing is
+    /// read while an answer waits to be written, and a client that does not read is idle, too.
+    async fn connection(&self, stream: TcpStream, client: SocketAddr) -> Result<(), NetError> {
         stream.set_nodelay(true)?;
-        let (mut bytes, mut out) = (Vec::new(), Vec::new());
-        loop {
-            let read = async {
-                let length = stream.read_u16().await?;
-                bytes.resize(length.into(), 0);
-                stream.read_exact(&mut bytes).await.map(|_| ())
-            };
-            match tokio::time::timeout(TCP_IDLE, read).await {
-                Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-                Ok(read) => read?,
-                Err(_) => return Ok(()),
-            }
+        let stream = AsyncIoTokioAsStd(stream);
+        let (messages, mut answers) = Messages::from_stream_with_buffer_size(stream, client, ANSWERS_WAITING);
+        let mut messages = TimeoutStream::new(messages, TCP_IDLE);
+        while let Some(message) = messages.next().await {
+            let message = message?;
             self.counters.add(Count::Tcp);
-            match self.begin(&bytes, client, Transport::Tcp, &mut out) {
+            let mut out = Vec::new();
+            match self.begin(message.bytes(), client, Protocol::Tcp, &mut out) {
                 Step::Done => {}
                 Step::Nothing => continue,
-                Step::Wait(errand) => self.finish(*errand, Transport::Tcp, &mut out).await,
+                Step::Wait(errand) => self.finish(*errand, &mut out).await,
             }
-            let length = u16::try_from(out.len()).map_err(io::Error::other)?;
-            out.splice(..0, length.to_be_bytes());
-            // A client that asks and does not read holds its own share, and not for ever.
-            tokio::time::timeout(TCP_IDLE, stream.write_all(&out)).await??;
+            answers.send(SerialMessage::new(out, client))?;
         }
+        Ok(())
     }
 
     /// As far as it goes without waiting.
-    fn begin(&self, bytes: &[u8], client: SocketAddr, transport: Transport, out: &mut Vec<u8>) -> Step {
-        let (request, ask) = match answer::consider(&self.zone.load(), bytes, transport) {
-            Considered::Reply(request, reply) => return self.write(&request, &reply, transport, out),
+    fn begin(&self, bytes: &[u8], client: SocketAddr, transport: Protocol, out: &mut Vec<u8>) -> Step {
+        let (request, ask) = match answer::consider(&self.zone.load(), bytes, client, transport) {
+            Considered::Reply(request, reply) => return self.write(&request, &reply, out),
             Considered::Short => {
                 self.counters.add(Count::IgnoredShort);
                 return Step::Nothing;
@@ -260,24 +261,24 @@ impl Server {
                 Err(error) => Err(error),
             }
         };
-        self.write(&request, &combined(ask.alias, reply), transport, out)
+        self.write(&request, &combined(ask.alias, reply), out)
     }
 
-    async fn finish(&self, errand: Errand, transport: Transport, out: &mut Vec<u8>) {
+    async fn finish(&self, errand: Errand, out: &mut Vec<u8>) {
         let Errand { request, ask, share } = errand;
-        let said = self.forwarder.ask(&ask.name, ask.kind, transport == Transport::Tcp, share).await;
-        self.write(&request, &combined(ask.alias, said), transport, out);
+        let said = self.forwarder.ask(&ask.name, ask.kind, request.protocol() == Protocol::Tcp, share).await;
+        self.write(&request, &combined(ask.alias, said), out);
     }
 
-    fn write(&self, request: &Request, reply: &Reply, transport: Transport, out: &mut Vec<u8>) -> Step {
+    fn write(&self, request: &Request, reply: &Reply, out: &mut Vec<u8>) -> Step {
         let mut code = reply.code;
-        match message::write(request, reply, transport, out) {
+        match message::write(request, reply, out) {
             Ok(true) => self.counters.add(Count::Truncated),
             Ok(false) => {}
             Err(error) => {
                 tracing::debug!(%error, "an answer cannot be written");
                 code = ResponseCode::ServFail;
-                if message::write(request, &Reply::code(code), transport, out).is_err() {
+                if message::write(request, &Reply::code(code), out).is_err() {
                     return Step::Nothing;
                 }
             }

@@ -71,11 +71,22 @@ async fn start(upstreams: Vec<SocketAddr>) -> Running {
     start_with(upstreams, vec![]).await
 }
 
+/// A port that is free for both transports.
+async fn same_port() -> (TcpListener, UdpSocket, SocketAddr) {
+    for _ in 0..100 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        // Another test may have it for UDP.
+        if let Ok(socket) = UdpSocket::bind(address).await {
+            return (listener, socket, address);
+        }
+    }
+    panic!("no port is free for TCP and UDP");
+}
+
 /// A server on loopback. Upstreams may be its own address, named by port 0.
 async fn start_with(upstreams: Vec<SocketAddr>, stubs: Vec<(&str, SocketAddr)>) -> Running {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("bound");
-    let socket = UdpSocket::bind(address).await.expect("the same port for UDP");
+    let (listener, socket, address) = same_port().await;
     let own = |upstream: SocketAddr| if upstream.port() == 0 { address } else { upstream };
     let upstreams: Vec<SocketAddr> = upstreams.into_iter().map(own).collect();
     let stubs: Vec<_> = stubs.into_iter().map(|(domain, server)| (domain.to_owned(), vec![own(server)])).collect();
@@ -206,8 +217,15 @@ async fn what_is_no_question_is_told_so() {
     }
     let mut cut = question("web.default.svc.cluster.local.", RecordType::A).to_vec().expect("encoded");
     cut.truncate(20);
-    let answer = Message::from_vec(&udp_bytes(server.address, &cut).await).expect("well formed");
-    assert_eq!(answer.metadata.response_code, ResponseCode::FormErr);
+    // Names that point into the header, which is another one in the answer.
+    let mut pointing = question(".", RecordType::A).to_vec().expect("encoded");
+    pointing.splice(12..13, [0xc0, 0x0a]);
+    let mut claiming = cut.clone();
+    claiming[4..6].fill(0xff);
+    for bytes in [cut, pointing, claiming] {
+        let answer = Message::from_vec(&udp_bytes(server.address, &bytes).await).expect("well formed");
+        assert_eq!(answer.metadata.response_code, ResponseCode::FormErr, "{bytes:02x?}");
+    }
 }
 
 // N-015
@@ -231,9 +249,7 @@ struct Upstream {
 
 /// One that answers every question with this address; over UDP it leaves it out for names with `cut` in them.
 async fn upstream_saying(answer: [u8; 4]) -> Upstream {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("bound");
-    let socket = UdpSocket::bind(address).await.expect("the same port for UDP");
+    let (listener, socket, address) = same_port().await;
     let asked = Arc::new(AtomicUsize::new(0));
     let reply = move |bytes: &[u8], cut: bool| {
         let mut message = Message::from_vec(bytes).expect("a question");

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::RecordType;
-use minisvc_dnsd::{Transport, answer_alone};
+use minisvc_dnsd::{Protocol, answer_alone};
 use minisvc_zone::{EndpointEntry, Name, PortEntry, ServiceEntry, ServiceKind, Zone, ZoneConfig, ZoneInput};
 
 /// Bytes of a header: what is shorter has no answer.
@@ -23,7 +23,7 @@ const RESPONSE: u8 = 0x80;
 pub fn message(data: &[u8]) {
     static ZONE: OnceLock<Zone> = OnceLock::new();
     let Some((&how, bytes)) = data.split_first() else { return };
-    let transport = if how & 1 == 0 { Transport::Udp } else { Transport::Tcp };
+    let transport = if how & 1 == 0 { Protocol::Udp } else { Protocol::Tcp };
     let answer = answer_alone(ZONE.get_or_init(zone), bytes, transport);
     if bytes.len() < HEADER || bytes[2] & RESPONSE != 0 {
         assert!(answer.is_none(), "no question, and yet an answer");
@@ -35,9 +35,9 @@ pub fn message(data: &[u8]) {
     assert_eq!(read.metadata.message_type, MessageType::Response);
     let question = Message::from_vec(bytes).ok().filter(|question| question.queries.len() == 1);
     let room = match (transport, question.as_ref().and_then(|question| question.edns.as_ref())) {
-        (Transport::Tcp, _) => usize::from(u16::MAX),
-        (Transport::Udp, None) => 512,
-        (Transport::Udp, Some(edns)) => usize::from(edns.max_payload().clamp(512, 4096)),
+        (Protocol::Udp, None) => 512,
+        (Protocol::Udp, Some(edns)) => usize::from(edns.max_payload().clamp(512, 4096)),
+        _ => usize::from(u16::MAX),
     };
     assert!(answer.len() <= room, "{} bytes for {room}", answer.len());
     let Some(question) = question else {

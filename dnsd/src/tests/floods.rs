@@ -82,6 +82,31 @@ async fn connections_are_limited_and_each_client_gets_some() {
     assert!(tokio::time::timeout(PATIENCE, other.read_u16()).await.expect("in time").expect("an answer") > 12);
 }
 
+// N-070
+#[tokio::test]
+async fn connections_that_are_idle_in_any_way_are_closed() {
+    let server = start(vec![]).await;
+    let bytes = question("many.default.svc.cluster.local.", RecordType::A).to_vec().expect("encoded");
+    let mut framed = u16::try_from(bytes.len()).expect("short").to_be_bytes().to_vec();
+    framed.extend(bytes);
+    let began = std::time::Instant::now();
+    // One that has its answer and asks nothing more, and one that stops in the middle of a question.
+    let quiet = |send: Vec<u8>| async move {
+        let mut stream = TcpStream::connect(server.address).await.expect("connected");
+        stream.write_all(&send).await.expect("sent");
+        stream.read_to_end(&mut Vec::new()).await.expect("an end")
+    };
+    // One that asks for ever and reads nothing.
+    let deaf = async {
+        let mut stream = TcpStream::connect(server.address).await.expect("connected");
+        while stream.write_all(&framed).await.is_ok() {}
+    };
+    let all = async { tokio::join!(quiet(framed.clone()), quiet(framed[..5].to_vec()), deaf) };
+    let (answer, nothing, ()) = tokio::time::timeout(PATIENCE, all).await.expect("closed in time");
+    assert!(answer > 1000 && nothing == 0, "{answer} and {nothing} bytes");
+    assert!(began.elapsed() >= Duration::from_secs(9), "{:?}", began.elapsed());
+}
+
 // N-068
 #[tokio::test]
 async fn nonsense_is_counted_and_changes_nothing_for_others() {
