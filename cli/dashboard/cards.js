@@ -21,6 +21,7 @@ export class Cards {
     this.nodes = document.getElementById("nodes");
     for (const [id, title, note] of [
       ["client:workstation", "Workstation", "minisvc shell, minisvc exec"],
+      ["client:control-plane", "Control plane", "the API and DNS"],
       ["client:outside", "Outside", "this machine and beyond"],
     ]) this.clients.append(this.#card(id, title, note));
   }

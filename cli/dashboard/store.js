@@ -85,9 +85,9 @@ export function journey(flow, store) {
     const node = store.list("node").find((node) => node.addresses.includes(host(socket)));
     return node ? `node:${node.key}` : undefined;
   };
-  const from = place(flow.client) ?? `client:${flow.from ?? "workstation"}`;
+  const from = place(flow.client) ?? `client:${flow.from}`;
   const service = flow.service ? `service:${flow.service}` : undefined;
-  const to = flow.endpoint ? place(flow.endpoint) ?? "client:outside" : undefined;
+  const to = flow.endpoint ? place(flow.endpoint) ?? `client:${flow.to}` : undefined;
   return [from, service, to].filter(Boolean);
 }
 

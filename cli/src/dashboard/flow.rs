@@ -19,12 +19,14 @@ const MAX_LINE: usize = 64 * 1024;
 #[serde(rename_all = "camelCase")]
 pub(super) struct FlowEvent {
     pub(super) client: String,
-    /// `workstation` or `outside`, for a client that is no pod or node.
-    pub(super) from: String,
+    /// Where the client is, if it is no pod or node.
+    pub(super) from: &'static str,
     pub(super) destination: String,
     /// `namespace/name`.
     pub(super) service: Option<String>,
     pub(super) endpoint: Option<String>,
+    /// Where that is, if it is no pod or node.
+    pub(super) to: &'static str,
     /// `forward`, `refuse` or `drop`.
     pub(super) outcome: String,
     pub(super) why: String,
@@ -55,15 +57,25 @@ impl FlowEvent {
         });
         Some(Self {
             client: text("source")?,
-            from: if line["from"]["kind"] == "Outside" { "outside" } else { "workstation" }.to_owned(),
+            from: place(&line["from"]),
             destination: text("destination")?,
             service,
             endpoint: text("endpoint"),
+            to: place(&line["to"]),
             outcome: outcome.to_owned(),
             why: text("why").unwrap_or_default(),
             candidates: line["chosen"]["candidates"].as_u64().unwrap_or_default(),
             source: text("seenAs").or_else(|| text("source")),
         })
+    }
+}
+
+/// The page's name for a place that is no pod or node.
+fn place(place: &Value) -> &'static str {
+    match place["kind"].as_str() {
+        Some("Workstation") => "workstation",
+        Some("ControlPlane") => "control-plane",
+        _ => "outside",
     }
 }
 
@@ -102,14 +114,14 @@ mod tests {
     #[test]
     fn a_line_of_the_trace_becomes_what_the_page_shows() {
         let line = json!({
-            "event": "flow", "from": {"kind": "Pod", "name": "default/client"}, "source": "10.244.0.9:4000",
+            "event": "flow", "to": {"kind": "ControlPlane", "name": "control-plane"}, "from": {"kind": "Pod", "name": "default/client"}, "source": "10.244.0.9:4000",
             "destination": "10.96.0.9:80", "service": "default/web:http", "endpoint": "10.244.0.2:8080",
             "seenAs": "10.95.0.11:4000", "chosen": {"by": "random", "candidates": 3}, "why": "at random",
         });
         let flow = FlowEvent::read(&line).expect("a connection");
         assert_eq!((flow.service.as_deref(), flow.candidates), (Some("default/web"), 3));
         assert_eq!(flow.source.as_deref(), Some("10.95.0.11:4000"));
-        assert!(!flow.is_trouble());
+        assert_eq!((flow.is_trouble(), flow.to), (false, "control-plane"));
         let refused = json!({"event": "refused", "source": "10.95.0.1:4000", "destination": "10.96.0.9:80",
             "service": "default/web", "why": "no endpoint"});
         let refused = FlowEvent::read(&refused).expect("a connection");
