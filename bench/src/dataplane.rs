@@ -11,6 +11,9 @@ const ROUNDS: usize = 5;
 /// Seconds of each measurement.
 const SECONDS: &str = "2";
 
+/// Where the server answers behind its virtual IP.
+pub(crate) const VIP: &str = "10.96.77.78:5001";
+
 /// What is measured.
 struct Kind {
     name: &'static str,
@@ -36,13 +39,10 @@ const KINDS: [Kind; 5] = [
 
 /// Prints the group.
 pub(crate) fn measure() -> Result<(), Failure> {
-    let lab = Lab::start(&[])?;
-    lab.apply(&manifest(&myself()?.to_string_lossy()))?;
-    lab.until_ready(3)?;
+    let lab = lab()?;
     let congestion = lab.run(&["exec", "client", "--", "cat", "/proc/sys/net/ipv4/tcp_congestion_control"])?;
     line("congestion control on both sides", congestion.trim(), "");
     let loopback = format!("127.0.0.1:{PORT}");
-    let vip = format!("10.96.77.78:{PORT}");
     let mut found = vec![(Vec::new(), Vec::new()); KINDS.len()];
     for _ in 0..ROUNDS {
         for (kind, (through, beside)) in KINDS.iter().zip(&mut found) {
@@ -52,7 +52,7 @@ pub(crate) fn measure() -> Result<(), Failure> {
             };
             // A server of its own for each, so that neither sees the other's closed connections.
             beside.push(ask("loopback", &loopback)?);
-            through.push(ask("client", &vip)?);
+            through.push(ask("client", VIP)?);
         }
     }
     for (Kind { name, unit, goal: least, .. }, (through, beside)) in KINDS.iter().zip(&found) {
@@ -65,6 +65,14 @@ pub(crate) fn measure() -> Result<(), Failure> {
     }
     lab.down()?;
     Ok(())
+}
+
+/// A lab with a server behind a virtual IP, another one without, and a client.
+pub(crate) fn lab() -> Result<Lab, Failure> {
+    let lab = Lab::start(&[])?;
+    lab.apply(&manifest(&myself()?.to_string_lossy()))?;
+    lab.until_ready(3)?;
+    Ok(lab)
 }
 
 fn manifest(program: &str) -> String {

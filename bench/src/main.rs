@@ -13,6 +13,7 @@ mod lab;
 mod load;
 mod memory;
 mod objects;
+mod observe;
 mod pods;
 mod scale;
 mod start;
@@ -25,7 +26,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// A group of measurements: its name on the command line, and what it prints.
 type Group = (&'static str, fn() -> Result<(), Failure>);
 
-const GROUPS: [Group; 8] = [
+const GROUPS: [Group; 9] = [
     ("start", start::measure),
     ("memory", memory::measure),
     ("pods", pods::measure),
@@ -34,6 +35,7 @@ const GROUPS: [Group; 8] = [
     ("dns", dns::measure),
     ("objects", objects::measure),
     ("scale", scale::measure),
+    ("observe", observe::measure),
 ];
 
 fn main() -> ExitCode {
