@@ -170,7 +170,10 @@ pub(crate) struct WhyArgs {
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
 
-    /// svc/NAME[:PORT], pod/NAME[:PORT], ADDRESS[:PORT], a name or a URL; /udp at the end says which protocol
+    // No doc comment: rustdoc would read the brackets as links.
+    #[arg(
+        help = "svc/NAME[:PORT], pod/NAME[:PORT], ADDRESS[:PORT], a name or a URL; /udp at the end says which protocol"
+    )]
     pub(crate) target: String,
 }
 

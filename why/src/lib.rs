@@ -1,7 +1,7 @@
 //! Why a Service, a pod, an address or a name does not answer.
 //!
 //! [`diagnose`] goes from the object to the listening socket, in the order in which things depend on each other, and ends
-//! with the first check that fails: everything after it would fail for the same reason. [`wanted`] says what has to be
+//! with the first check that fails: everything after it would fail for the same reason. [`wanted()`] says what has to be
 //! looked at inside the lab before, because it costs a process each. Both are functions of plain [`Facts`]: nothing here
 //! reads, waits or logs.
 

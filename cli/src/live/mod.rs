@@ -1,6 +1,6 @@
 //! What a lab looks like at every moment, for those who watch it: the dashboard and `minisvc top`.
 //!
-//! Objects are reduced to what is shown ([`records`]) and followed through the API ([`follow`]). Nothing is drawn here.
+//! Objects are reduced to what is shown ([`records`]) and followed through the API ([`follow()`]). Nothing is drawn here.
 
 mod follow;
 pub(crate) mod records;
