@@ -123,10 +123,12 @@ impl FlowFinder {
             failure.flow = flows.as_array().expect("a list").iter().rev().find_map(|flow| {
                 let created: Timestamp = flow["created"].as_str()?.parse().ok()?;
                 let endpoint: SocketAddr = flow["endpoint"].as_str()?.parse().ok()?;
-                // The port may have been used before, or again since.
-                let same = flow["client"] == failure.client.to_string()
-                    && created >= failure.began - SAME_CONNECTION
-                    && created <= failure.ended + SAME_CONNECTION;
+                // The port may have been used before, or again since. But a SYN that nobody answered keeps its flow for two
+                // minutes, and its endpoint with it: whoever comes from the same port meanwhile goes there too, as with the
+                // connection tracking of Linux.
+                let since = created >= failure.began - SAME_CONNECTION || flow["state"] == "SynSent";
+                let same =
+                    flow["client"] == failure.client.to_string() && since && created <= failure.ended + SAME_CONNECTION;
                 same.then_some((created, endpoint.ip()))
             });
         }
