@@ -30,7 +30,7 @@ const JSON: &str = "application/json";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
 /// Where the Service that is changed answers.
-pub(crate) const WEB: &str = "10.96.77.79:80";
+const WEB: &str = "10.96.77.79:80";
 
 /// A pod that is ready all the time; a label decides whether the Service has it.
 const PAIR: &str = "
