@@ -299,7 +299,7 @@ async fn other_names_and_targets_of_aliases_are_asked_of_the_upstream() {
     assert_eq!(addresses(&docs), [Ipv4Addr::new(192, 0, 2, 1)]);
 }
 
-// N-051, N-073
+// N-051
 #[tokio::test]
 async fn without_an_upstream_other_names_are_refused_and_aliases_stand_alone() {
     let none = start(vec![]).await;
@@ -319,7 +319,6 @@ async fn without_an_upstream_other_names_are_refused_and_aliases_stand_alone() {
     }
 }
 
-// N-075
 #[tokio::test]
 async fn a_loop_is_noticed_instead_of_going_on_for_ever() {
     let server = start(vec!["127.0.0.1:0".parse().expect("an address")]).await;
@@ -331,7 +330,6 @@ async fn a_loop_is_noticed_instead_of_going_on_for_ever() {
     assert_eq!(own.metadata.response_code, ResponseCode::NoError, "the cluster's names go on");
 }
 
-// N-075
 #[tokio::test]
 async fn a_loop_of_one_domain_leaves_the_others_alone() {
     let server = start_with(vec![upstream().await], vec![("corp", "127.0.0.1:0".parse().expect("an address"))]).await;

@@ -55,6 +55,14 @@ fn status_patch(pod: &Pod, before: &PodStatus, status: &PodStatus) -> serde_json
     if let (false, Some(list)) = (stale.is_empty(), value.get_mut("podIPs").and_then(Value::as_array_mut)) {
         list.extend(stale);
     }
+    // What is merged keeps what the patch does not name: a condition that is true again has no reason any more.
+    for condition in value.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Value::Object(condition) = condition {
+            for field in ["reason", "message"] {
+                condition.entry(field).or_insert(Value::Null);
+            }
+        }
+    }
     Ok(json!({"metadata": {"uid": pod.metadata.uid}, "status": value}))
 }
 
@@ -82,7 +90,18 @@ fn name(pod: &Pod) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::api::core::v1::PodIP;
+    use k8s_openapi::api::core::v1::{PodCondition, PodIP};
+
+    #[test]
+    fn a_condition_loses_the_reason_it_no_longer_has() {
+        let condition =
+            PodCondition { type_: "Ready".to_owned(), status: "True".to_owned(), ..PodCondition::default() };
+        let status = PodStatus { conditions: Some(vec![condition]), ..PodStatus::default() };
+        let pod = crate::testing::pod(json!({}));
+        let patch = status_patch(&pod, &PodStatus::default(), &status).expect("a patch");
+        let condition = patch["status"]["conditions"][0].as_object().expect("an object");
+        assert_eq!((condition.get("reason"), condition.get("message")), (Some(&Value::Null), Some(&Value::Null)));
+    }
 
     #[test]
     fn an_address_of_before_is_taken_out() {

@@ -142,7 +142,12 @@ impl Lab {
 
     /// Waits until the pod is Ready.
     pub(crate) async fn ready(&self, name: &str) -> Pod {
-        self.until(name, "ready", |pod| pod.is_some_and(|pod| condition(pod, "Ready") == "True")).await.expect("a pod")
+        let is_ready = |pod: Option<&Pod>| pod.is_some_and(|pod| condition(pod, "Ready") == "True");
+        let pod = self.until(name, "ready", is_ready).await.expect("a pod");
+        let mut conditions = status(&pod).conditions.iter().flatten();
+        let ready = conditions.find(|condition| condition.type_ == "Ready").expect("it was just seen");
+        assert_eq!((&ready.reason, &ready.message), (&None, &None), "why it was not ready is forgotten");
+        pod
     }
 
     /// Waits for a phase.
