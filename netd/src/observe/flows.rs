@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use minisvc_translator::{FlowRecord, PortId, ServicePortId};
+use minisvc_translator::{FlowRecord, FlowState, PortId, ServicePortId};
 use serde::Serialize;
 
 use super::{Clocks, Place, PlaceKind, Places};
@@ -109,7 +109,7 @@ pub struct FlowView {
     pub service: Option<String>,
     /// The client as the endpoint sees it.
     pub source: SocketAddr,
-    /// The translator's state, or `Severed` when one end has left the network.
+    /// The translator's state, or `Severed` of one that was broken when one end left the network.
     pub state: String,
     /// When the first packet came.
     pub created: Timestamp,
@@ -133,7 +133,12 @@ impl FlowView {
             to: places.get(flow.ports.1).cloned(),
             service: flow.service.as_ref().map(ToString::to_string),
             source: flow.reply.destination(),
-            state: if severed { "Severed".to_owned() } else { format!("{:?}", flow.state) },
+            state: match flow.state {
+                // Both sides had closed it before, which is why it ended.
+                FlowState::TimeWait => "TimeWait".to_owned(),
+                _ if severed => "Severed".to_owned(),
+                state => format!("{state:?}"),
+            },
             created: clocks.time(flow.created),
             expires: (!severed).then(|| clocks.time(flow.expires)),
             packets: flow.packets,

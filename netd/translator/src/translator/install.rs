@@ -5,9 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{
-    Direction, Flow, FlowRecord, FlowState, Frontend, MAX_SEVERED, PortId, Protocol, ServiceTable, Translator,
-};
+use super::{Direction, Flow, FlowRecord, Frontend, PortId, Protocol, ServiceTable, Translator};
 use crate::packet::{abort_for, reset_for};
 
 impl Translator {
@@ -39,17 +37,14 @@ impl Translator {
         }
         self.fragments.clear();
         let has_left = |addr: IpAddr, port: PortId| moved.contains(&addr) || moved_outside == Some(port);
-        let severed = self.flows.slots(|flow| {
+        let slots = self.flows.slots(|flow| {
             has_left(flow.tuples.original.src, flow.ports.original) || has_left(flow.tuples.reply.src, flow.ports.reply)
         });
-        for slot in severed {
+        let mut severed = Vec::with_capacity(slots.len());
+        for slot in slots {
             let Some(flow) = self.flows.remove(slot) else { continue };
             self.counters.flows_severed += 1;
-            // What both sides had ended in order was not broken; a busy pod leaves so many of those that they would push
-            // out the ones somebody asks about.
-            if flow.state != FlowState::TimeWait {
-                self.remember_severed(FlowRecord::from(&flow));
-            }
+            severed.push(FlowRecord::from(&flow));
             if flow.tuples.original.protocol == Protocol::Udp || flow.state.is_over() {
                 continue;
             }
@@ -60,14 +55,9 @@ impl Translator {
                 self.announce_end(&flow, Direction::Reply);
             }
         }
-    }
-
-    /// Keeps a flow for people who ask why it broke, or why it could not begin.
-    pub(super) fn remember_severed(&mut self, flow: FlowRecord) {
-        if self.severed.len() == MAX_SEVERED {
-            self.severed.pop_front();
-        }
-        self.severed.push_back(flow);
+        // Of more than are remembered, the newest: those were open, or being opened, when their end left.
+        severed.sort_by_key(|flow| flow.created);
+        severed.into_iter().for_each(|flow| self.severed.remember(flow));
     }
 
     /// Resets a connection, or aborts an association, at the end whose packets go in this direction.

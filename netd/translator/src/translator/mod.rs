@@ -6,6 +6,7 @@ mod icmp;
 mod install;
 mod relay;
 mod service;
+mod severed;
 mod traced;
 
 use std::collections::VecDeque;
@@ -29,9 +30,7 @@ use crate::verdict::{DropReason, Verdict};
 use icmp::IcmpLimit;
 use relay::Dials;
 pub use relay::{Dial, DialAnswer};
-
-/// How many severed flows are remembered: enough for every connection of a busy pod that is killed.
-const MAX_SEVERED: usize = 1024;
+use severed::Severed;
 
 /// The packet translator of a lab.
 ///
@@ -42,8 +41,7 @@ const MAX_SEVERED: usize = 1024;
 pub struct Translator {
     table: Arc<ServiceTable>,
     flows: FlowTable,
-    /// For people who ask why a connection broke; the oldest is forgotten first.
-    severed: VecDeque<FlowRecord>,
+    severed: Severed,
     fragments: Fragments,
     /// Of the next fragmented datagram whose source changes.
     next_identification: u32,
@@ -79,7 +77,7 @@ impl Translator {
         Self {
             table: Arc::new(ServiceTable::new()),
             flows: FlowTable::new(limits.max_flows, limits.timeouts.clone(), mixer),
-            severed: VecDeque::new(),
+            severed: Severed::default(),
             fragments: Fragments::new(
                 limits.max_fragmented,
                 limits.max_held,
@@ -147,8 +145,8 @@ impl Translator {
     }
 
     /// The latest flows that were ended because their client or endpoint has left the network (D-090), or could not begin
-    /// because the endpoint chosen for them had (D-023), the oldest first; at most 1024. Connections that both sides had
-    /// closed are not among them.
+    /// because the endpoint chosen for them had (D-023): at most 1024 that both sides had closed before, then at most 1024
+    /// others, each the oldest first.
     pub fn severed(&self) -> impl Iterator<Item = &FlowRecord> {
         self.severed.iter()
     }

@@ -62,7 +62,7 @@ impl Translator {
                 let ports = Both { original: from, reply: from };
                 let service = Some(Arc::clone(target.service.id()));
                 let lost = Flow::new(tuple, reply, ports, service, first_state(packet), now);
-                self.remember_severed(FlowRecord::from(&lost));
+                self.severed.remember(FlowRecord::from(&lost));
                 return Outcome::Error(ErrorKind::HostUnreachable);
             }
         };
