@@ -4,16 +4,13 @@
 
 mod common;
 
-#[path = "common/browser.rs"]
-mod browser;
-
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 
-use browser::Browser;
 use common::{Beside, Lab, MINISVC, PATIENCE, echo, eventually, pod, service};
+use minisvc_browser::Browser;
 use serde_json::{Value, json};
 
 /// `minisvc dashboard`, and where it listens.
@@ -49,6 +46,23 @@ fn told(address: SocketAddr, what: &str, fits: impl Fn(&str, &Value) -> bool) ->
     panic!("the stream ended before {what}");
 }
 
+/// The page in a browser that does what it is asked.
+struct Page(Browser);
+
+impl Page {
+    fn evaluate(&mut self, expression: &str) -> Value {
+        self.0.evaluate(expression).expect("evaluated")
+    }
+
+    fn until(&mut self, expression: &str) {
+        self.0.until(expression).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    fn press(&mut self, key: &str) {
+        self.0.press(key).expect("pressed");
+    }
+}
+
 fn changed(changes: &Value, key: &str, kind: &str) -> Option<Value> {
     changes.as_array()?.iter().find(|change| change["key"] == key && change["kind"] == kind).cloned()
 }
@@ -69,27 +83,29 @@ fn the_page_shows_what_is_there_what_changes_and_every_connection() {
         event == "changes" && changed(data, "default/web", "pod").is_some_and(|pod| pod["ready"] == true)
     };
     told(address, "the ready pod", is_ready);
-    let Some(mut page) = Browser::open(&format!("http://{address}/"), 1280, 720) else {
+    let Some(browser) = Browser::start(1280, 720).expect("started") else {
         eprintln!("there is no Chromium: the page itself was not tried");
         return;
     };
+    let mut page = Page(browser);
+    page.0.visit(&format!("http://{address}/")).expect("visited");
     page.until("!!document.querySelector('[data-id=\"service:default/web\"] .mark.ready')");
     page.until("!!document.querySelector('[data-id=\"pod:default/web\"] .mark.ready')");
     assert_eq!(page.evaluate("document.getElementById('lab').textContent"), "dashboard");
     look_by_keyboard(&mut page);
     connections(&lab, &mut page);
     tell_a_story(&lab, &mut page);
-    page.prefer("prefers-color-scheme", "dark");
+    page.0.prefer("prefers-color-scheme", "dark").expect("preferred");
     page.until("matchMedia('(prefers-color-scheme: dark)').matches");
     keep(&mut page, "dashboard-dark.png");
     lab.run(&["delete", "pod", "web"]);
     page.until("!document.querySelector('[data-id=\"pod:default/web\"]')");
     page.until("!document.querySelector('[data-id=\"service:default/web\"] .mark')");
-    assert_eq!(page.complaints, Vec::<String>::new());
+    assert_eq!(page.0.complaints(), Vec::<String>::new());
 }
 
 /// Every card is reached and left by the keyboard alone.
-fn look_by_keyboard(page: &mut Browser) {
+fn look_by_keyboard(page: &mut Page) {
     page.evaluate("document.querySelector('[data-id=\"service:default/web\"]').focus()");
     page.press("Enter");
     page.until("!document.getElementById('details').hidden");
@@ -99,8 +115,8 @@ fn look_by_keyboard(page: &mut Browser) {
     assert_eq!(page.evaluate("document.activeElement.dataset.id"), "service:default/web", "back where it was");
 }
 
-fn connections(lab: &Lab, page: &mut Browser) {
-    let seen = |page: &mut Browser, text: &str| {
+fn connections(lab: &Lab, page: &mut Page) {
+    let seen = |page: &mut Page, text: &str| {
         page.evaluate(&format!("document.getElementById('log').textContent.includes('{text}')"))
     };
     eventually("a connection is drawn", || {
@@ -114,7 +130,7 @@ fn connections(lab: &Lab, page: &mut Browser) {
     });
 }
 
-fn tell_a_story(lab: &Lab, page: &mut Browser) {
+fn tell_a_story(lab: &Lab, page: &mut Page) {
     page.evaluate("document.getElementById('story').click()");
     eventually("the story begins", || {
         lab.fetch("http://web").expect("answered");
@@ -138,8 +154,8 @@ fn tell_a_story(lab: &Lab, page: &mut Browser) {
     page.evaluate("document.getElementById('story').click()");
 }
 
-fn keep(page: &mut Browser, name: &str) {
+fn keep(page: &mut Page, name: &str) {
     if let Some(folder) = std::env::var_os("MINISVC_SCREENSHOTS") {
-        page.screenshot(&PathBuf::from(folder).join(name));
+        page.0.screenshot(&PathBuf::from(folder).join(name)).expect("written");
     }
 }

@@ -47,6 +47,11 @@ pub(crate) fn run(name: &str, arguments: &[String]) -> Result<(), Failure> {
         "__stream" => print(stream(address(0)?, seconds(1)?)?),
         "__requests" => print(in_parallel(word(2)?.parse()?, || requests(address(0)?, seconds(1)?))?),
         "__connections" => print(in_parallel(word(2)?.parse()?, || connections(address(0)?, seconds(1)?))?),
+        "__connections_at" => {
+            // So many clients make so many connections a second together.
+            let pause = Duration::from_secs_f64(word(2)?.parse::<f64>()? / word(3)?.parse::<f64>()?);
+            print(in_parallel(word(2)?.parse()?, || connections_at(address(0)?, seconds(1)?, pause))?)
+        }
         "__refusals" => print(in_parallel(word(2)?.parse()?, || refusals(address(0)?, seconds(1)?))?),
         "__trip" => print(trip(address(0)?, seconds(1)?)?),
         "__await" => wait_for(address(0)?),
@@ -135,13 +140,25 @@ fn requests(target: SocketAddr, time: Duration) -> Result<f64, Failure> {
 
 /// Connections per second, one after the other: connect, a byte each way, close.
 fn connections(target: SocketAddr, time: Duration) -> Result<f64, Failure> {
+    per_second(time, || connection(target))
+}
+
+/// The same, one begun in each of these times; those that were missed are made up for.
+fn connections_at(target: SocketAddr, time: Duration, pause: Duration) -> Result<f64, Failure> {
+    let mut next = Instant::now();
     per_second(time, || {
-        let mut stream = TcpStream::connect(target)?;
-        stream.write_all(&[CONNECT])?;
-        let mut answer = Vec::with_capacity(1);
-        stream.read_to_end(&mut answer)?;
-        if answer == [CONNECT] { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+        next += pause;
+        connection(target)
     })
+}
+
+fn connection(target: SocketAddr) -> io::Result<()> {
+    let mut stream = TcpStream::connect(target)?;
+    stream.write_all(&[CONNECT])?;
+    let mut answer = Vec::with_capacity(1);
+    stream.read_to_end(&mut answer)?;
+    if answer == [CONNECT] { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 /// Connections that are refused at once, as many as there can be.

@@ -1,8 +1,8 @@
 //! Measurements of minisvc on this machine, beside the same over loopback where there is a same.
 //!
 //! `cargo run --release -p minisvc-bench` builds the product, runs it in private labs below a temporary folder and prints
-//! one table. `-- start memory` runs only the groups named. Nothing but our own programs is used, except for NSD and dnsperf
-//! where they are installed: this one also serves and makes the load, inside the pods. What the figures mean is in docs/benchmarks.md.
+//! one table. `-- start memory` runs only the groups named. Nothing but our own programs is used, except for NSD, dnsperf and
+//! Chromium where they are installed: this one also serves and makes the load, inside the pods. What the figures mean is in docs/benchmarks.md.
 
 mod api;
 mod control;
@@ -14,6 +14,7 @@ mod load;
 mod memory;
 mod objects;
 mod observe;
+mod page;
 mod pods;
 mod scale;
 mod start;
@@ -26,7 +27,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// A group of measurements: its name on the command line, and what it prints.
 type Group = (&'static str, fn() -> Result<(), Failure>);
 
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 10] = [
     ("start", start::measure),
     ("memory", memory::measure),
     ("pods", pods::measure),
@@ -36,6 +37,7 @@ const GROUPS: [Group; 9] = [
     ("objects", objects::measure),
     ("scale", scale::measure),
     ("observe", observe::measure),
+    ("page", page::measure),
 ];
 
 fn main() -> ExitCode {

@@ -31,7 +31,7 @@ pub(crate) fn measure() -> Result<(), Failure> {
         &goal(main.resident.max(together) < 40.0, "40 MB resident"),
     );
     lab.down()?;
-    let (lab, _) = start::crowd()?;
+    let (lab, _) = start::crowd(PODS)?;
     std::thread::sleep(SETTLE);
     let (main, helpers) = look(&lab)?;
     show(&format!("{PODS} pods, {SERVICES} Services"), &main, &helpers);

@@ -54,7 +54,7 @@ pub(crate) fn measure() -> Result<(), Failure> {
     line("up -f pod+Service → first byte through the VIP", &format!("{byte:.0} ms"), &goal(byte <= 500.0, "500 ms"));
     let (mut up, mut down) = (Vec::new(), Vec::new());
     for _ in 0..CROWDS {
-        let (lab, ready) = crowd()?;
+        let (lab, ready) = crowd(PODS)?;
         up.push(ready.as_secs_f64());
         down.push(lab.down()?.as_secs_f64());
     }
@@ -80,8 +80,8 @@ fn first_byte() -> Result<[Duration; 4], Failure> {
     Ok([api, names, nodes, byte])
 }
 
-/// A lab with many pods and Services, and how long the pods took to be ready.
-pub(crate) fn crowd() -> Result<(Lab, Duration), Failure> {
+/// A lab with so many pods, and Services for them, and how long the pods took to be ready.
+pub(crate) fn crowd(pods: usize) -> Result<(Lab, Duration), Failure> {
     let lab = Lab::start(&["--nodes", "4"])?;
     let mut manifest = String::new();
     for number in 0..DEPLOYMENTS {
@@ -90,7 +90,7 @@ pub(crate) fn crowd() -> Result<(Lab, Duration), Failure> {
             "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: crowd-{number}}}\nspec:\n  replicas: {}\n  \
              selector: {{matchLabels: {{app: crowd-{number}}}}}\n  template:\n    metadata: {{labels: {{app: \
              crowd-{number}}}}}\n    spec: {{containers: [{{name: pause, image: minisvc/pause}}]}}\n---\n",
-            PODS / DEPLOYMENTS
+            pods / DEPLOYMENTS
         )?;
     }
     for number in 0..SERVICES {
@@ -103,7 +103,7 @@ pub(crate) fn crowd() -> Result<(Lab, Duration), Failure> {
     }
     let began = Instant::now();
     lab.apply(&manifest)?;
-    lab.until_ready(PODS)?;
+    lab.until_ready(pods)?;
     let took = began.elapsed();
     Ok((lab, took))
 }
