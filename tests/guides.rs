@@ -1,4 +1,5 @@
-//! What the guide for learners shows is what happens: each of its commands is run, and what it prints is compared.
+//! What the guide for learners shows is what happens: each of its commands is run, and what it prints is compared. The workflow
+//! for CI does with a lab what it says.
 //!
 //! In a ```` ```console ```` block a line that starts with `$ ` is a command, and the lines after it are what it prints. `…` stands for anything: for
 //! lines as a line of its own, for the rest of a line at its end. Addresses, ports of clients, ages and the ends of names may differ.
@@ -7,12 +8,17 @@
 
 mod common;
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use common::{Lab, MINISVC, PATIENCE};
+use common::{Lab, MINISVC, PATIENCE, echo, pod, service};
+use serde_json::{Value, json};
 
 const GUIDE: &str = include_str!("../docs/guides/learn-services.md");
+
+const WORKFLOW: &str = include_str!("../examples/ci/github-actions.yml");
 
 /// One command of a guide, and the lines that it shall print.
 #[derive(Debug, PartialEq, Eq)]
@@ -116,8 +122,7 @@ fn the_guide_for_learners_shows_what_happens() {
         return;
     }
     let lab = Lab::start("guide", &["--nodes", "3"]);
-    let folder = std::path::Path::new(MINISVC).parent().expect("in a folder");
-    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
+    let path = path();
     for step in steps(GUIDE) {
         let started = Instant::now();
         // Only what looks is repeated: what was just changed may take a moment until it shows.
@@ -146,4 +151,81 @@ fn the_guide_for_learners_shows_what_happens() {
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
     }
+}
+
+/// Where commands are found: this minisvc is the first.
+fn path() -> String {
+    let folder = Path::new(MINISVC).parent().expect("in a folder");
+    format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default())
+}
+
+/// What a step of the workflow runs.
+fn script(step: &str) -> String {
+    let workflow: Value = serde_saphyr::from_str(WORKFLOW).expect("YAML");
+    let steps = workflow["jobs"]["test"]["steps"].as_array().expect("steps");
+    let found = steps.iter().find(|one| one["name"] == step).unwrap_or_else(|| panic!("there is no step {step}"));
+    found["run"].as_str().expect("a script").to_owned()
+}
+
+/// A step as GitHub's runner starts it: `bash -e FILE`.
+fn run_step(project: &Path, step: &str) -> (bool, String) {
+    std::fs::write(project.join("step.sh"), script(step)).expect("written");
+    let mut command = Command::new("bash");
+    command.args(["-c", "exec bash -e step.sh 2>&1"]).current_dir(project).stdin(Stdio::null());
+    command.env("PATH", path()).env("HOME", project).env("MINISVC_DNS_UPSTREAM", "none");
+    // Where it is by itself, if this home were one.
+    command.env("MINISVC_STATE_DIR", state_dir(project));
+    for name in ["MINISVC_LAB", "KUBECONFIG", "RUST_LOG"] {
+        command.env_remove(name);
+    }
+    let output = command.output().expect("started");
+    (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The end of the workflow's lab, if a step has left it running.
+struct Down<'a>(&'a Path);
+
+impl Drop for Down<'_> {
+    fn drop(&mut self) {
+        let mut down = Command::new(MINISVC);
+        // That it is down already is as well.
+        let _ = down.args(["down", "--name", "ci"]).env("MINISVC_STATE_DIR", state_dir(self.0)).output();
+    }
+}
+
+fn state_dir(home: &Path) -> PathBuf {
+    home.join(".local/state/minisvc")
+}
+
+#[test]
+fn the_workflow_for_ci_tests_against_a_lab_and_tells_what_went_wrong() {
+    if Command::new("kubectl").arg("version").arg("--client").output().is_err() {
+        eprintln!("skipped: there is no kubectl, which the workflow uses");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let project = folder.path();
+    let _end = Down(project);
+    std::fs::create_dir(project.join("deploy")).expect("made");
+    let manifests =
+        [pod("web", &json!([echo(8080)]), &json!({})), service("web", &json!({"app": "web"}), 80, &json!(8080))];
+    for (number, manifest) in manifests.iter().enumerate() {
+        std::fs::write(project.join(format!("deploy/{number}.yaml")), manifest.to_string()).expect("written");
+    }
+    let tests = |script: String| {
+        let file = project.join("integration-tests.sh");
+        std::fs::write(&file, script).expect("written");
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).expect("set");
+    };
+    tests(format!("#!/bin/sh\nexec {MINISVC} __get http://web/\n"));
+    let (passed, said) = run_step(project, "Test against a lab");
+    assert!(passed && said.contains("service/web"), "{said}");
+    assert!(said.contains("200 web on node-1"), "the pod has answered: {said}");
+    assert!(said.contains("is down"), "{said}");
+
+    tests("#!/bin/sh\necho the test fails\nexit 3\n".to_owned());
+    let (passed, said) = run_step(project, "Test against a lab");
+    assert!(!passed && said.contains("the test fails"), "{said}");
+    let (told, said) = run_step(project, "What the lab said");
+    assert!(told && said.contains("The lab is ready") && said.contains("web"), "{said}");
 }

@@ -116,9 +116,10 @@ impl Table {
         table
     }
 
-    /// Puts the kind in front of every name, where several kinds are listed: `service/web`.
+    /// Puts the kind in front of every name, where several kinds are listed: `service/web`. Events show theirs only if
+    /// everything is shown.
     pub(crate) fn name_in_full(&mut self, full: impl Fn(&str) -> String) {
-        let column = usize::from(self.with_namespace);
+        let Some(column) = self.header.iter().position(|title| title == "NAME") else { return };
         for name in self.rows.iter_mut().filter_map(|row| row.get_mut(column)) {
             *name = full(name);
         }
@@ -222,6 +223,11 @@ mod tests {
         table.name_in_full(|name| format!("service/{name}"));
         let text = table.render_all();
         assert!(text.contains("\nother       service/longer-name   1\n"), "{text}");
+        let events = json!({"columnDefinitions": [{"name": "Last Seen"}, {"name": "Name", "priority": 1}],
+                            "rows": [{"cells": ["3s", "web.1"]}]});
+        let mut table = Table::from_server(&events, false, false);
+        table.name_in_full(|name| format!("event/{name}"));
+        assert_eq!(table.render_all(), "LAST SEEN\n3s\n");
     }
 
     #[test]
