@@ -1,10 +1,14 @@
-//! From Services and endpoints to a zone: an immutable index, built anew after each change.
+//! From Services and endpoints to a zone: an immutable index.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
+use minisvc_snapmap::SnapMap;
 
+use crate::builder::{Key, ZoneBuilder};
+use crate::index::IndexedService;
 use crate::name::Name;
 
 /// What does not change while the server runs.
@@ -90,81 +94,34 @@ pub struct ZoneInput {
     pub complete: bool,
 }
 
-/// The cluster domain at one moment.
+/// The cluster domain at one moment. Cheap to copy: what stays is shared with the next.
 #[derive(Debug, Clone)]
 pub struct Zone {
-    pub(crate) config: ZoneConfig,
+    pub(crate) config: Arc<ZoneConfig>,
     pub(crate) serial: u32,
     pub(crate) complete: bool,
-    pub(crate) namespaces: HashSet<String>,
+    pub(crate) namespaces: SnapMap<Box<str>, ()>,
     /// By namespace, then by name.
-    pub(crate) services: HashMap<String, HashMap<String, IndexedService>>,
-    /// Virtual address to its Service's name: it ends a reverse look-up (N-043).
-    pub(crate) vips: HashMap<IpAddr, Name>,
+    pub(crate) services: SnapMap<Box<str>, SnapMap<Box<str>, Arc<IndexedService>>>,
+    /// Virtual address to its Service's name: it ends a reverse look-up (N-043). Should there be two, the last counts.
+    pub(crate) vips: SnapMap<IpAddr, Arc<[Name]>>,
     /// Endpoint address to its names.
-    pub(crate) hosts: HashMap<IpAddr, Vec<Name>>,
-}
-
-/// A Service with its ready endpoints by the label each goes by.
-#[derive(Debug, Clone)]
-pub(crate) struct IndexedService {
-    pub(crate) kind: ServiceKind,
-    pub(crate) ports: Vec<PortEntry>,
-    pub(crate) endpoints: BTreeMap<String, IndexedEndpoint>,
-    /// The addresses of all endpoints, each once.
-    pub(crate) addresses: BTreeSet<IpAddr>,
-}
-
-/// All addresses that share a label, and their ports.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct IndexedEndpoint {
-    pub(crate) addresses: BTreeSet<IpAddr>,
-    pub(crate) ports: BTreeSet<PortEntry>,
+    pub(crate) hosts: SnapMap<IpAddr, Arc<[Name]>>,
 }
 
 impl Zone {
-    /// Indexes the input. Costs a little for every Service and endpoint; look-ups cost the same however many there are.
+    /// The zone of an input that does not change.
     pub fn build(config: ZoneConfig, input: ZoneInput) -> Self {
-        let mut services: HashMap<String, HashMap<String, IndexedService>> = HashMap::new();
-        let mut vips = HashMap::new();
-        for service in input.services {
-            if let ServiceKind::ClusterIp(addresses) = &service.kind {
-                let name = service_name(&config.domain, &service.namespace, &service.name);
-                vips.extend(addresses.iter().map(|&address| (address, name.clone())));
-            }
-            let indexed = IndexedService {
-                kind: service.kind,
-                ports: service.ports,
-                endpoints: BTreeMap::new(),
-                addresses: BTreeSet::new(),
-            };
-            services.entry(service.namespace).or_default().insert(service.name, indexed);
-        }
-        let mut hosts: HashMap<IpAddr, Vec<Name>> = HashMap::new();
+        let mut builder = ZoneBuilder::new(config);
+        input.namespaces.iter().for_each(|name| builder.put_namespace(name));
+        input.services.into_iter().for_each(|service| builder.put_service(service));
+        let mut slices: BTreeMap<Key, Vec<EndpointEntry>> = BTreeMap::new();
         for endpoint in input.endpoints {
-            let parent = service_name(&config.domain, &endpoint.namespace, &endpoint.service);
-            let of_namespace = services.get_mut(&endpoint.namespace);
-            let Some(service) = of_namespace.and_then(|services| services.get_mut(&endpoint.service)) else { continue };
-            let label = endpoint.hostname.unwrap_or_else(|| dashed(endpoint.address)).to_ascii_lowercase();
-            let host = parent.under(&label);
-            let known = hosts.entry(endpoint.address).or_default();
-            if !known.contains(&host) {
-                known.push(host);
-            }
-            service.addresses.insert(endpoint.address);
-            let indexed = service.endpoints.entry(label).or_default();
-            indexed.addresses.insert(endpoint.address);
-            indexed.ports.extend(endpoint.ports);
+            let service = (endpoint.namespace.clone(), endpoint.service.clone());
+            slices.entry(service).or_default().push(endpoint);
         }
-        Self {
-            config,
-            serial: input.changed,
-            complete: input.complete,
-            namespaces: input.namespaces.into_iter().collect(),
-            services,
-            vips,
-            hosts,
-        }
+        slices.into_iter().for_each(|(service, endpoints)| builder.put_slice(service, endpoints));
+        builder.zone(input.changed, input.complete)
     }
 }
 

@@ -6,10 +6,13 @@
 
 mod answer;
 mod build;
+mod builder;
+mod index;
 mod lookup;
 mod name;
 mod reverse;
 
 pub use answer::{Answer, Code, Outcome, Record, RecordData, RecordType};
 pub use build::{EndpointEntry, PortEntry, ServiceEntry, ServiceKind, Zone, ZoneConfig, ZoneInput};
+pub use builder::{Key, ZoneBuilder};
 pub use name::Name;

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use crate::answer::{Answer, Code, Outcome, Record, RecordData, RecordType};
-use crate::build::{IndexedService, PortEntry, ServiceKind, Zone, dashed, service_name};
+use crate::build::{PortEntry, ServiceKind, Zone, dashed, service_name};
+use crate::index::IndexedService;
 use crate::name::Name;
 use crate::reverse;
 
@@ -104,7 +105,7 @@ impl Zone {
             }
             ["svc" | "pod"] => empty(),
             [namespace, "svc" | "pod"] => {
-                if self.namespaces.contains(namespace) {
+                if self.namespaces.contains_key(namespace) {
                     empty()
                 } else {
                     Found::Nothing
@@ -125,7 +126,7 @@ impl Zone {
 
     /// SOA and NS. The server goes by its Service's name when it has one (N-013).
     fn apex(&self) -> Found {
-        let own = self.config.servers.first().and_then(|address| self.vips.get(address));
+        let own = self.config.servers.first().and_then(|address| self.vips.get(address)?.last());
         let server = own.cloned().unwrap_or_else(|| self.config.domain.under("ns.dns"));
         let glue = self.config.servers.iter().map(|&address| self.record(&server, RecordData::address(address)));
         let glue = glue.collect();
@@ -133,7 +134,7 @@ impl Zone {
     }
 
     fn lookup(&self, namespace: &str, service: &str) -> Option<&IndexedService> {
-        self.services.get(namespace)?.get(service)
+        Some(self.services.get(namespace)?.get(service)?)
     }
 
     fn service(&self, namespace: &str, name: &str) -> Found {
@@ -214,7 +215,7 @@ impl Zone {
 
     /// `<a-b-c-d>.<namespace>.pod`: the address that the label spells, whoever has it (N-055, N-056 "insecure").
     fn pod(&self, label: &str, namespace: &str) -> Found {
-        if !self.namespaces.contains(namespace) {
+        if !self.namespaces.contains_key(namespace) {
             return Found::Nothing;
         }
         let is_v4 = label.matches('-').count() == 3 && !label.contains("--");
@@ -268,9 +269,9 @@ impl Zone {
         if !self.config.reverse.iter().any(|range| range.contains(&address)) {
             return Outcome::NotOurs;
         }
-        let names: Vec<Name> = match self.vips.get(&address) {
+        let names: Vec<Name> = match self.vips.get(&address).and_then(|services| services.last()) {
             Some(service) => vec![service.clone()],
-            None => self.hosts.get(&address).cloned().unwrap_or_default(),
+            None => self.hosts.get(&address).map_or_else(Vec::new, |names| names.to_vec()),
         };
         if names.is_empty() {
             // What matches nothing here is the upstream's (N-004).

@@ -27,6 +27,11 @@ impl Name {
         Arc::ptr_eq(&self.text, &other.text) || self.text == other.text
     }
 
+    /// Its labels as they were written.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// This name with a label or several in front.
     pub(crate) fn under(&self, front: &str) -> Self {
         Self { text: format!("{front}.{}", self.text).into() }

@@ -161,7 +161,7 @@ fn names_and_what_they_answer() {
             "N-043",
             "5.0.244.10.in-addr.arpa",
             Ptr,
-            "10-244-0-5.web.shop.svc.cluster.local. 10-244-0-5.db.shop.svc.cluster.local.",
+            "10-244-0-5.db.shop.svc.cluster.local. 10-244-0-5.web.shop.svc.cluster.local.",
         ),
         ("N-050", "alias.shop.svc.cluster.local", A, "CNAME web.shop.svc.cluster.local. 10.96.0.9"),
         ("N-049", "alias.shop.svc.cluster.local", Cname, "CNAME web.shop.svc.cluster.local."),
