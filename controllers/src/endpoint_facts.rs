@@ -1,6 +1,8 @@
 //! What EndpointSlices and Endpoints take alike from a Service and its pods. Pure.
 
-use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service, ServicePort};
+use k8s_openapi::api::core::v1::{ObjectReference, Service, ServicePort};
+
+use crate::pod::Pod;
 
 /// Label on slices and Endpoints of headless Services.
 pub(crate) const HEADLESS: &str = "service.kubernetes.io/headless";

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, ContainerStatus, Pod, PodCondition, PodIP, PodSpec, PodStatus, PodTemplateSpec, Service,
-    ServicePort, ServiceSpec,
+    self as core, ContainerPort, PodIP, PodTemplateSpec, Service, ServicePort, ServiceSpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::pod::{Condition, Container, ContainerStatus, Pod, PodSpec, PodStatus};
 
 /// A pod in the making.
 #[derive(Clone)]
@@ -18,8 +19,7 @@ pub(crate) struct Fixture {
 
 /// A pod `default/<name>` with uid `uid-<name>` and one container.
 pub(crate) fn pod(name: &str) -> Fixture {
-    let container = Container { name: "main".into(), ..Container::default() };
-    let spec = PodSpec { containers: vec![container], ..PodSpec::default() };
+    let spec = PodSpec { containers: [Container::default()].into(), ..PodSpec::default() };
     let metadata = ObjectMeta { uid: Some(format!("uid-{name}")), ..meta(name) };
     Fixture { pod: Pod { metadata, spec: Some(spec), status: None } }
 }
@@ -101,13 +101,13 @@ impl Fixture {
             protocol: Some(protocol.into()),
             ..ContainerPort::default()
         };
-        self.spec().containers[0].ports.get_or_insert_default().push(port);
+        push(&mut self.spec().containers[0].ports, port);
         self
     }
 
     pub(crate) fn host_port(mut self, number: i32) -> Self {
         let port = ContainerPort { container_port: number, host_port: Some(number), ..ContainerPort::default() };
-        self.spec().containers[0].ports.get_or_insert_default().push(port);
+        push(&mut self.spec().containers[0].ports, port);
         self
     }
 
@@ -119,10 +119,9 @@ impl Fixture {
     /// Replaces the address of the same family.
     pub(crate) fn ip(mut self, ip: &str) -> Self {
         let ipv6 = ip.contains(':');
-        let ips = self.status().pod_ips.get_or_insert_default();
-        ips.retain(|known| known.ip.contains(':') != ipv6);
-        ips.push(PodIP { ip: ip.into() });
-        self.status().pod_ip = self.status().pod_ips.as_ref().unwrap().first().map(|first| first.ip.clone());
+        let others = self.status().pod_ips.iter().filter(|known| known.ip.contains(':') != ipv6).cloned();
+        self.status().pod_ips = others.chain([PodIP { ip: ip.into() }]).collect();
+        self.status().pod_ip = self.status().pod_ips.first().map(|first| first.ip.clone());
         self
     }
 
@@ -139,22 +138,26 @@ impl Fixture {
     }
 
     fn readiness(mut self, status: &str, since: Option<i64>) -> Self {
-        let conditions = self.status().conditions.get_or_insert_default();
-        conditions.retain(|known| known.type_ != "Ready");
-        conditions.push(PodCondition {
+        let ready = Condition {
             type_: "Ready".into(),
             status: status.into(),
             last_transition_time: since.map(time),
-            ..PodCondition::default()
-        });
+            ..Condition::default()
+        };
+        let others = self.status().conditions.iter().filter(|known| known.type_ != "Ready").cloned();
+        self.status().conditions = others.chain([ready]).collect();
         self
     }
 
     pub(crate) fn restarts(mut self, count: i32) -> Self {
         let status = ContainerStatus { restart_count: count, ..ContainerStatus::default() };
-        self.status().container_statuses = Some(vec![status]);
+        self.status().container_statuses = [status].into();
         self
     }
+}
+
+fn push<T: Clone>(list: &mut Box<[T]>, entry: T) {
+    *list = list.iter().cloned().chain([entry]).collect();
 }
 
 /// A ClusterIP Service `default/<name>` selecting `app=<name>`, port 80 to 8080.
@@ -181,12 +184,12 @@ pub(crate) fn service(name: &str) -> Service {
 
 /// A template labelled `app=web` with one container of this image.
 pub(crate) fn template(image: &str) -> PodTemplateSpec {
-    let container = Container { name: "main".into(), image: Some(image.into()), ..Container::default() };
+    let container = core::Container { name: "main".into(), image: Some(image.into()), ..core::Container::default() };
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(BTreeMap::from([("app".into(), "web".into())])),
             ..ObjectMeta::default()
         }),
-        spec: Some(PodSpec { containers: vec![container], ..PodSpec::default() }),
+        spec: Some(core::PodSpec { containers: vec![container], ..core::PodSpec::default() }),
     }
 }

@@ -28,6 +28,7 @@ mod mirroring;
 mod namespaces;
 mod nodes;
 mod owners;
+mod pod;
 mod pod_writer;
 mod pods;
 mod queue;

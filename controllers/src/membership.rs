@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::Service;
 
 use crate::cache::{Cache, Change, Key};
 use crate::caches::Caches;
+use crate::pod::Pod;
 use crate::pods;
 use crate::queue::{Queue, Reason};
 use crate::selector::service_selects;

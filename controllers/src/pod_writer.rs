@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{self as core, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::Value;
 
@@ -15,6 +15,7 @@ use crate::cache::{Cache, Key, Object};
 use crate::error::{Error, is_status, sentence};
 use crate::events::Recorder;
 use crate::owners;
+use crate::pod::{self, Pod};
 use crate::pods;
 use crate::selector::selects;
 
@@ -58,8 +59,8 @@ impl PodWriter {
     }
 
     /// Makes a pod; its owner is told of success and failure.
-    pub(crate) async fn create<K: Object>(&self, owner: &K, pod: &Pod) -> Result<(), Error> {
-        match self.api(pod.metadata.namespace.as_deref()).create(&PostParams::default(), pod).await {
+    pub(crate) async fn create<K: Object>(&self, owner: &K, new: &core::Pod) -> Result<(), Error> {
+        match pod::create(&self.client, new).await {
             Ok(created) => {
                 let name = created.metadata.name.clone().unwrap_or_default();
                 self.pods.wrote(created);
@@ -78,7 +79,7 @@ impl PodWriter {
     }
 
     /// Makes several pods by slow start (P-091): what fails for one usually fails for all, so the first is tried alone.
-    pub(crate) async fn create_all<K: Object>(&self, owner: &K, pods: Vec<Pod>) -> Result<(), Error> {
+    pub(crate) async fn create_all<K: Object>(&self, owner: &K, pods: Vec<core::Pod>) -> Result<(), Error> {
         let (mut remaining, mut batch) = (pods.as_slice(), 1);
         while !remaining.is_empty() {
             let (now, later) = remaining.split_at(batch.min(remaining.len()));
@@ -165,9 +166,9 @@ pub(crate) fn reference<K: Object>(object: &K) -> OwnerReference {
 }
 
 /// A pod of `template` for `owner`, named by the server after it.
-pub(crate) fn pod_from<K: Object>(template: &PodTemplateSpec, owner: &K) -> Pod {
+pub(crate) fn pod_from<K: Object>(template: &PodTemplateSpec, owner: &K) -> core::Pod {
     let from = template.metadata.clone().unwrap_or_default();
-    Pod {
+    core::Pod {
         metadata: ObjectMeta {
             generate_name: Some(format!("{}-", owner.meta().name.as_deref().unwrap_or_default())),
             namespace: owner.meta().namespace.clone(),

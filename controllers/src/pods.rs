@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerPort, Pod, PodCondition};
+use k8s_openapi::api::core::v1::ContainerPort;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::pod::{Condition, Pod};
 
 /// `status.phase`, empty when not set yet.
 pub(crate) fn phase(pod: &Pod) -> &str {
@@ -28,8 +30,8 @@ pub(crate) fn is_active(pod: &Pod) -> bool {
 }
 
 /// A condition by type.
-pub(crate) fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
-    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == type_)
+pub(crate) fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a Condition> {
+    pod.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == type_)
 }
 
 /// Whether the Ready condition is True: the only thing that makes a pod an endpoint (P-017).
@@ -63,7 +65,7 @@ pub(crate) fn node_name(pod: &Pod) -> Option<&str> {
 /// The pod's address in one family.
 pub(crate) fn address(pod: &Pod, ipv6: bool) -> Option<IpAddr> {
     let status = pod.status.as_ref()?;
-    let listed = status.pod_ips.iter().flatten().map(|entry| entry.ip.as_str());
+    let listed = status.pod_ips.iter().map(|entry| entry.ip.as_str());
     listed
         .chain(status.pod_ip.as_deref())
         .filter_map(|text| text.parse::<IpAddr>().ok())
@@ -80,17 +82,10 @@ pub(crate) fn resolve_port(pod: &Pod, port: i32, target: Option<&IntOrString>, p
         Some(IntOrString::String(name)) => name,
     };
     let spec = pod.spec.as_ref()?;
-    let sidecars =
-        spec.init_containers.iter().flatten().filter(|container| container.restart_policy.as_deref() == Some("Always"));
     let is_it = |declared: &&ContainerPort| {
         declared.name.as_deref() == Some(name) && declared.protocol.as_deref().unwrap_or("TCP") == protocol
     };
-    spec.containers
-        .iter()
-        .chain(sidecars)
-        .flat_map(|container| container.ports.iter().flatten())
-        .find(is_it)
-        .map(|declared| declared.container_port)
+    spec.lasting_containers().flat_map(|container| &container.ports).find(is_it).map(|declared| declared.container_port)
 }
 
 /// The owner that controls an object.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Pod, ReplicationController};
+use k8s_openapi::api::core::v1::ReplicationController;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::PostParams;
@@ -15,6 +15,7 @@ use super::desired::status;
 use crate::cache::{Cache, Key, Object};
 use crate::caches::Caches;
 use crate::error::{Error, is_status};
+use crate::pod::Pod;
 use crate::pods;
 use crate::queue::{Backoff, Queue, Reason};
 use crate::selector::selects;

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetStatus};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::pod::{Fit, fit, target};
 use crate::amount::of;
+use crate::pod::Pod;
 use crate::pods;
 use crate::revisions::HASH_LABEL;
 

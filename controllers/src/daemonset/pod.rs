@@ -2,9 +2,10 @@
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{
-    Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, PodTemplateSpec, Toleration,
+    self as core, Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, PodTemplateSpec, Toleration,
 };
 
+use crate::pod::{self, Pod};
 use crate::pod_writer::pod_from;
 use crate::pods;
 use crate::revisions::HASH_LABEL;
@@ -24,7 +25,7 @@ const TOLERATED: [(&str, &str); 6] = [
 ];
 
 /// The pod for `node`, made of the template of the revision with this hash. The scheduler binds it.
-pub(crate) fn pod(set: &DaemonSet, template: &PodTemplateSpec, hash: &str, node: &str) -> Pod {
+pub(crate) fn pod(set: &DaemonSet, template: &PodTemplateSpec, hash: &str, node: &str) -> core::Pod {
     let mut pod = pod_from(template, set);
     pod.metadata.labels.get_or_insert_default().insert(HASH_LABEL.to_owned(), hash.to_owned());
     let spec = pod.spec.get_or_insert_default();
@@ -91,7 +92,13 @@ pub(crate) enum Fit {
 pub(crate) fn fit(template: &PodTemplateSpec, node: &Node) -> Fit {
     let mut spec = template.spec.clone().unwrap_or_default();
     tolerate(&mut spec);
-    let pod = Pod { spec: Some(spec), ..Pod::default() };
+    let demands = pod::PodSpec {
+        node_selector: spec.node_selector,
+        affinity: spec.affinity.map(|affinity| Box::new(pod::Affinity { node_affinity: affinity.node_affinity })),
+        tolerations: spec.tolerations.unwrap_or_default().into(),
+        ..pod::PodSpec::default()
+    };
+    let pod = Pod { spec: Some(demands), ..Pod::default() };
     if !terms::selects_node(&pod, node) {
         return Fit::Never;
     }
@@ -159,7 +166,7 @@ mod tests {
             ..Toleration::default()
         }]);
         let made = pod(&set, &host, "abc", "n7");
-        assert_eq!(target(&made), Some("n7"));
+        assert_eq!(target(&Pod::of(&made)), Some("n7"));
         assert_eq!(made.metadata.generate_name.as_deref(), Some("agent-"));
         assert_eq!(made.metadata.labels.as_ref().unwrap()[HASH_LABEL], "abc");
         let tolerations = made.spec.unwrap().tolerations.unwrap();

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::json;
@@ -18,6 +17,7 @@ use crate::caches::Caches;
 use crate::error::{Error, is_status, sentence};
 use crate::events::Recorder;
 use crate::owners;
+use crate::pod::Pod;
 use crate::pods;
 use crate::queue::{Backoff, Queue, Reason};
 use crate::selector::selects;

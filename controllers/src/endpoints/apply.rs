@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client};
@@ -15,6 +15,7 @@ use crate::caches::Caches;
 use crate::error::{Error, is_status};
 use crate::events::Recorder;
 use crate::membership;
+use crate::pod::Pod;
 use crate::queue::{Backoff, Queue, Reason};
 use crate::trigger::{self, Seen};
 use crate::worker::{Next, Reconciler};

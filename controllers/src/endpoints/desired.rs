@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Pod, Service};
+use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::endpoint_facts::{HEADLESS, hostname, is_headless, ports_of, primary_is_ipv6, publishes_not_ready, target};
+use crate::pod::Pod;
 use crate::pods;
 use crate::selector::Labels;
 use crate::trigger;

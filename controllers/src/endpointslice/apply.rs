@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Service};
 use kube::Client;
 
 use super::desired::{Desired, NodeInfo, desired};
@@ -17,6 +17,7 @@ use crate::caches::Caches;
 use crate::error::Error;
 use crate::events::Recorder;
 use crate::membership;
+use crate::pod::Pod;
 use crate::queue::{Backoff, Queue, Reason};
 use crate::trigger::{self, Seen};
 use crate::worker::{Next, Reconciler};

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Pod, Service, ServicePort};
+use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointHints, EndpointPort, ForNode, ForZone};
 
 use super::topology;
 use crate::endpoint_facts::{families, hostname, ports_of, publishes_not_ready, target};
+use crate::pod::Pod;
 use crate::pods;
 
 /// One port of a slice, with absent fields replaced by their defaults so that equal ports compare equal.

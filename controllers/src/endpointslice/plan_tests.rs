@@ -1,10 +1,11 @@
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::Service;
 
 use super::super::desired::{NodeInfo, desired};
 use super::super::parent::{MANAGER, parent};
 use super::*;
 use crate::endpoint_facts::HEADLESS;
 use crate::fixtures::{pod, service};
+use crate::pod::Pod;
 
 fn pods(count: usize) -> Vec<Pod> {
     let address = |index: usize| format!("10.244.{}.{}", index / 200, index % 200 + 2);

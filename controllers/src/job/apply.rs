@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
-use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::json;
@@ -17,6 +16,7 @@ use crate::caches::Caches;
 use crate::error::{Error, is_status};
 use crate::events::Recorder;
 use crate::owners;
+use crate::pod::Pod;
 use crate::pod_writer::{PodWriter, claim, concerned};
 use crate::pods;
 use crate::queue::{Backoff, Queue, Reason};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 
+use crate::pod::Pod;
 use crate::pods;
 
 const FIRST: Duration = Duration::from_secs(10);
@@ -32,10 +32,10 @@ fn delay(failures: u32) -> Duration {
 
 /// When the last container of a pod that has ended has ended.
 fn end(pod: &Pod) -> Option<Timestamp> {
-    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    let containers = statuses
-        .into_iter()
-        .flatten()
+    let containers = pod
+        .status
+        .iter()
+        .flat_map(|status| &status.container_statuses)
         .filter_map(|status| status.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref());
     let ready = pods::condition(pod, "Ready").and_then(|ready| ready.last_transition_time.as_ref());
     containers.max().or(ready).or(pod.metadata.creation_timestamp.as_ref()).map(|time| time.0)

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::{JobStatus, UncountedTerminatedPods};
-use k8s_openapi::api::core::v1::Pod;
 
 use super::indexes;
 use super::pod::{index, is_tracked};
+use crate::pod::Pod;
 use crate::pods;
 
 /// How a pod has ended.

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{Job, JobCondition, JobSpec, JobStatus};
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::backoff;
 use super::counting::{Count, count};
 use super::indexes;
 use super::pod::index;
+use crate::pod::Pod;
 use crate::pods;
 use crate::replicaset::order::first_to_go;
 
@@ -168,7 +168,7 @@ fn too_many_restarts(spec: &JobSpec, limit: i32, pods: &[Arc<Pod>]) -> bool {
         .iter()
         .filter(|pod| pods::is_active(pod))
         .filter_map(|pod| pod.status.as_ref())
-        .flat_map(|status| status.container_statuses.iter().chain(&status.init_container_statuses).flatten())
+        .flat_map(|status| status.container_statuses.iter().chain(&status.init_container_statuses))
         .map(|status| status.restart_count)
         .sum();
     if limit == 0 { restarts > 0 } else { restarts >= limit }

@@ -13,3 +13,4 @@ mod pod;
 
 pub(crate) use apply::wire;
 pub(crate) use desired::finished;
+pub(crate) use pod::INDEX;

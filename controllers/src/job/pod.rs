@@ -1,8 +1,9 @@
 //! The pods of a Job (P-113, P-114). Pure.
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
+use k8s_openapi::api::core::v1::{self as core, Container, EnvVar, EnvVarSource, ObjectFieldSelector};
 
+use crate::pod::Pod;
 use crate::pod_writer::pod_from;
 
 /// Keeps an ended pod until it is counted.
@@ -11,7 +12,7 @@ pub(crate) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 const VARIABLE: &str = "JOB_COMPLETION_INDEX";
 
 /// A pod of the Job, for this completion index if it is an Indexed one.
-pub(crate) fn pod(job: &Job, index: Option<i32>) -> Pod {
+pub(crate) fn pod(job: &Job, index: Option<i32>) -> core::Pod {
     let template = job.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
     let mut pod = pod_from(&template, job);
     pod.metadata.finalizers.get_or_insert_default().push(FINALIZER.to_owned());
@@ -68,13 +69,14 @@ mod tests {
         let job = Job { metadata: meta("sum"), spec: Some(spec), status: None };
         let indexed = pod(&job, Some(3));
         assert_eq!(indexed.metadata.generate_name.as_deref(), Some("sum-3-"));
-        assert_eq!(index(&indexed), Some(3));
+        assert_eq!(index(&Pod::of(&indexed)), Some(3));
         assert_eq!(indexed.metadata.labels.as_ref().unwrap()[INDEX], "3");
         let spec = indexed.spec.clone().unwrap();
         assert_eq!(spec.hostname.as_deref(), Some("sum-3"));
         assert_eq!(spec.containers[0].env.as_ref().unwrap()[0].name, "JOB_COMPLETION_INDEX");
         let plain = pod(&job, None);
         assert_eq!(plain.metadata.generate_name.as_deref(), Some("sum-"));
+        let plain = Pod::of(&plain);
         assert_eq!((index(&plain), is_tracked(&plain)), (None, true));
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, NodeSpec, Pod};
+use k8s_openapi::api::core::v1::{Node, NodeSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
@@ -17,6 +17,7 @@ use crate::cache::{Cache, Key};
 use crate::caches::Caches;
 use crate::error::{Error, is_status};
 use crate::events::Recorder;
+use crate::pod::Pod;
 use crate::pods;
 use crate::queue::{Backoff, Queue, Reason};
 use crate::worker::{Next, Reconciler};

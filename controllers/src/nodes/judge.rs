@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::pod::Pod;
 use crate::pods;
 use crate::taints::tolerates;
 
@@ -68,7 +69,7 @@ pub(crate) fn tainted(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
 
 /// When a pod has to leave its node: `None` when it may stay, zero when at once.
 pub(crate) fn eviction(pod: &Pod, node: &Node, now: Timestamp) -> Option<Duration> {
-    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
+    let tolerations = pod.spec.as_ref().map(|spec| &*spec.tolerations).unwrap_or_default();
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     let no_execute = taints.iter().filter(|taint| taint.effect == "NoExecute");
     no_execute.filter_map(|taint| leave(taint, tolerations, now)).min()

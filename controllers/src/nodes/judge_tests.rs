@@ -65,12 +65,13 @@ fn taints_follow_readiness_and_leave_others_alone() {
 fn tolerations_say_how_long_a_pod_stays() {
     let tolerating = |key: &str, seconds: Option<i64>| {
         let mut pod = pod("a");
-        pod.pod.spec.as_mut().unwrap().tolerations = Some(vec![Toleration {
+        pod.pod.spec.as_mut().unwrap().tolerations = [Toleration {
             key: Some(key.into()),
             operator: Some("Exists".into()),
             toleration_seconds: seconds,
             ..Toleration::default()
-        }]);
+        }]
+        .into();
         pod
     };
     for (label, pod, taint, expected) in [

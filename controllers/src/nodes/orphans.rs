@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, Client};
 
@@ -11,6 +11,7 @@ use super::judge::is_orphan;
 use crate::cache::{Cache, Key};
 use crate::caches::Caches;
 use crate::error::{Error, is_status};
+use crate::pod::Pod;
 use crate::pods;
 use crate::queue::{Backoff, Queue, Reason};
 use crate::worker::{Next, Reconciler};

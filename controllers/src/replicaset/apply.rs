@@ -6,7 +6,6 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::join_all;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
@@ -17,6 +16,7 @@ use crate::cache::{Cache, Key};
 use crate::error::{Error, is_status, sentence};
 use crate::events::Recorder;
 use crate::owners;
+use crate::pod::{self, Pod};
 use crate::pod_writer::{delete_exactly, pod_from, reference};
 use crate::pods;
 use crate::queue::{Backoff, Queue, Reason};
@@ -151,7 +151,7 @@ impl<K: Replicated> Replicas<K> {
             self.patch(&api, &pod, &owners::release(&pod.metadata, &owner.uid)).await?;
         }
         if plan.create > 0 {
-            self.create(&api, set, plan.create).await?;
+            self.create(set, plan.create).await?;
         }
         self.delete(&api, set, plan.delete).await
     }
@@ -167,14 +167,13 @@ impl<K: Replicated> Replicas<K> {
     }
 
     /// Slow start (P-091): what fails for one pod usually fails for all, so the first is tried alone.
-    async fn create(&self, api: &Api<Pod>, set: &K, count: usize) -> Result<(), Failed> {
+    async fn create(&self, set: &K, count: usize) -> Result<(), Failed> {
         let Some(template) = set.template() else { return Ok(()) };
-        let pod = pod_from(template, set);
+        let new = pod_from(template, set);
         let (mut remaining, mut batch) = (count, 1);
         while remaining > 0 {
             let size = batch.min(remaining);
-            let params = PostParams::default();
-            let results = join_all((0..size).map(|_| api.create(&params, &pod))).await;
+            let results = join_all((0..size).map(|_| pod::create(&self.client, &new))).await;
             let mut failed = None;
             for result in results {
                 match result {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 
 use super::kinds::Replicated;
 use super::order;
+use crate::pod::Pod;
 use crate::pods;
 use crate::selector::{Labels, selects};
 

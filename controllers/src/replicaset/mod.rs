@@ -6,3 +6,4 @@ mod kinds;
 pub(crate) mod order;
 
 pub(crate) use apply::wire;
+pub(crate) use order::DELETION_COST;

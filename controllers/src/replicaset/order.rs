@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 
+use crate::pod::Pod;
 use crate::pods;
 
-const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+pub(crate) const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// `pods`, the first to go first.
 ///
@@ -53,8 +53,8 @@ fn deletion_cost(pod: &Pod) -> i32 {
 }
 
 fn restarts(pod: &Pod) -> i32 {
-    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    statuses.into_iter().flatten().map(|status| status.restart_count).max().unwrap_or(0)
+    let statuses = pod.status.iter().flat_map(|status| &status.container_statuses);
+    statuses.map(|status| status.restart_count).max().unwrap_or(0)
 }
 
 fn created(pod: &Pod) -> Option<Timestamp> {

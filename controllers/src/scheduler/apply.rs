@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::Status;
@@ -16,6 +16,7 @@ use crate::cache::{Cache, Change, Key};
 use crate::caches::Caches;
 use crate::error::{Error, is_status};
 use crate::events::Recorder;
+use crate::pod::Pod;
 use crate::pods;
 use crate::queue::{Backoff, Queue, Reason};
 use crate::worker::{Next, Reconciler};

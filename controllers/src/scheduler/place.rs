@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 
 use super::terms;
+use crate::pod::Pod;
 use crate::pods;
 
 /// The node each pod is on, for pods of which the cache does not know it yet: by uid.
@@ -35,7 +36,7 @@ pub(crate) fn is_ours(pod: &Pod) -> bool {
     pods::node_name(pod).is_none()
         && pods::is_active(pod)
         && matches!(spec.scheduler_name.as_deref(), None | Some("" | "default-scheduler"))
-        && spec.scheduling_gates.iter().flatten().next().is_none()
+        && spec.scheduling_gates.is_empty()
 }
 
 /// Chooses the node for `pod`: of those that may take it, the one with the fewest pods of the same owner, then with

@@ -1,10 +1,11 @@
 use k8s_openapi::api::core::v1::{
-    Affinity, NodeAffinity, NodeCondition, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, NodeSpec,
-    NodeStatus, PodSchedulingGate, Taint, Toleration,
+    NodeAffinity, NodeCondition, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, NodeSpec, NodeStatus,
+    PodSchedulingGate, Taint, Toleration,
 };
 
 use super::*;
 use crate::fixtures::{Fixture, meta, pod};
+use crate::pod::{Affinity, PodSpec};
 
 fn node(name: &str) -> Node {
     let ready = NodeCondition { type_: "Ready".into(), status: "True".into(), ..NodeCondition::default() };
@@ -18,7 +19,7 @@ fn node(name: &str) -> Node {
     }
 }
 
-fn spec(mut pod: Fixture, change: impl FnOnce(&mut k8s_openapi::api::core::v1::PodSpec)) -> Fixture {
+fn spec(mut pod: Fixture, change: impl FnOnce(&mut PodSpec)) -> Fixture {
     change(pod.pod.spec.as_mut().unwrap());
     pod
 }
@@ -72,7 +73,7 @@ fn nodes_that_do_not_take_a_pod_say_why() {
         let text = |text: Option<&str>| text.map(str::to_owned);
         let toleration =
             Toleration { key: text(key), operator: text(operator), value: text(value), ..Toleration::default() };
-        spec(pod("a"), |spec| spec.tolerations = Some(vec![toleration]))
+        spec(pod("a"), |spec| spec.tolerations = [toleration].into())
     };
     let selecting =
         |value: &str| spec(pod("a"), |spec| spec.node_selector = Some([("zone".into(), value.into())].into()));
@@ -117,13 +118,12 @@ fn required_affinity_has_alternatives_of_conjunctions() {
     let with = |terms: Vec<NodeSelectorTerm>| {
         spec(pod("a"), |spec| {
             let required = NodeSelector { node_selector_terms: terms };
-            spec.affinity = Some(Affinity {
+            spec.affinity = Some(Box::new(Affinity {
                 node_affinity: Some(NodeAffinity {
                     required_during_scheduling_ignored_during_execution: Some(required),
                     ..NodeAffinity::default()
                 }),
-                ..Affinity::default()
-            });
+            }));
         })
     };
     let no = || requirement("zone", "In", &["elsewhere"]);
@@ -162,7 +162,7 @@ fn a_host_port_is_given_once_per_node() {
 #[test]
 fn only_pods_that_wait_for_this_scheduler_are_placed() {
     let foreign = spec(pod("a"), |spec| spec.scheduler_name = Some("mine".into()));
-    let gated = spec(pod("a"), |spec| spec.scheduling_gates = Some(vec![PodSchedulingGate { name: "x".into() }]));
+    let gated = spec(pod("a"), |spec| spec.scheduling_gates = [PodSchedulingGate { name: "x".into() }].into());
     let named = spec(pod("a"), |spec| spec.scheduler_name = Some("default-scheduler".into()));
     let ours = [
         (pod("a"), true),

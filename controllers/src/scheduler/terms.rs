@@ -1,7 +1,8 @@
 //! What a pod demands of a node, term by term. Pure.
 
-use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Taint};
+use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Taint};
 
+use crate::pod::{Pod, PodSpec};
 use crate::selector::Labels;
 use crate::taints::tolerates;
 
@@ -59,7 +60,7 @@ pub(crate) fn untolerated<'a>(pod: &Pod, node: &'a Node) -> Option<&'a Taint> {
 
 /// All taints that keep the pod away.
 pub(crate) fn all_untolerated<'a>(pod: &Pod, node: &'a Node) -> Vec<&'a Taint> {
-    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
+    let tolerations = pod.spec.as_ref().map(|spec| &*spec.tolerations).unwrap_or_default();
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     taints
         .iter()
@@ -82,7 +83,7 @@ pub(crate) fn is_cordoned(pod: &Pod, node: &Node) -> bool {
         effect: "NoSchedule".to_owned(),
         ..Taint::default()
     };
-    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
+    let tolerations = pod.spec.as_ref().map(|spec| &*spec.tolerations).unwrap_or_default();
     cordoned && !tolerations.iter().any(|toleration| tolerates(toleration, &taint))
 }
 
@@ -91,9 +92,7 @@ pub(crate) type HostPort = (Option<String>, String, i32);
 
 /// The host ports a pod takes.
 pub(crate) fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
-    let sidecars =
-        spec.init_containers.iter().flatten().filter(|init| init.restart_policy.as_deref() == Some("Always"));
-    let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
+    let ports = spec.lasting_containers().flat_map(|container| &container.ports);
     ports
         .filter_map(|port| {
             let number = port.host_port.filter(|number| *number > 0)?;

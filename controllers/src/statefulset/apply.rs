@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kube::api::PostParams;
 use kube::{Api, Client};
 
@@ -18,6 +18,7 @@ use crate::caches::Caches;
 use crate::error::{Error, is_status};
 use crate::events::Recorder;
 use crate::owners;
+use crate::pod::Pod;
 use crate::pod_writer::{PodWriter, claim, concerned};
 use crate::pods;
 use crate::queue::{Backoff, Queue, Reason};

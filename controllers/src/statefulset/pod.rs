@@ -1,8 +1,9 @@
 //! What tells the pods of a StatefulSet apart: their ordinals (P-103 to P-105). Pure.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume};
+use k8s_openapi::api::core::v1::{self as core, PersistentVolumeClaimVolumeSource, PodTemplateSpec, Volume};
 
+use crate::pod::Pod;
 use crate::pod_writer::pod_from;
 use crate::revisions::HASH_LABEL;
 
@@ -18,7 +19,7 @@ pub(crate) fn ordinal(set: &str, pod: &str) -> Option<i32> {
 }
 
 /// The pod of an ordinal, made of the template of the revision of this name.
-pub(crate) fn pod(set: &StatefulSet, ordinal: i32, template: &PodTemplateSpec, revision: &str) -> Pod {
+pub(crate) fn pod(set: &StatefulSet, ordinal: i32, template: &PodTemplateSpec, revision: &str) -> core::Pod {
     let mut pod = pod_from(template, set);
     let set_name = set.metadata.name.as_deref().unwrap_or_default();
     let name = format!("{set_name}-{ordinal}");
@@ -93,7 +94,7 @@ mod tests {
         assert_eq!(labels[INDEX_LABEL], "2");
         assert_eq!(labels["controller-revision-hash"], "db-abc");
         assert_eq!(labels["app"], "web");
-        assert_eq!(revision(&pod), "db-abc");
+        assert_eq!(revision(&Pod::of(&pod)), "db-abc");
         let spec = pod.spec.unwrap();
         assert_eq!((spec.hostname.as_deref(), spec.subdomain.as_deref()), (Some("db-2"), Some("peers")));
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
-use k8s_openapi::api::core::v1::Pod;
 
 use super::pod::revision;
+use crate::pod::Pod;
 use crate::pods;
 
 /// The status as it should be; `update` is the name of the present template's revision.

@@ -1,0 +1,261 @@
+//! A pod as the controllers keep it: what their rules read, and nothing else.
+//!
+//! There may be thousands of pods, and one of Kubernetes' own type takes about 15 KB however little is in it. Fields have the names and
+//! places they have there, so that rules read alike; what no rule asks for is skipped while the answer is read.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use kube::Client;
+use kube::api::PostParams;
+use kube::core::{NamespaceResourceScope, Request, Resource};
+use serde::{Deserialize, Deserializer};
+
+use crate::job;
+use crate::replicaset;
+
+/// Annotations that a rule reads. Others are not kept: they may be large, such as the last applied manifest.
+const ANNOTATIONS: [&str; 2] = [job::INDEX, replicaset::DELETION_COST];
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub(crate) struct Pod {
+    #[serde(default, deserialize_with = "metadata")]
+    pub(crate) metadata: ObjectMeta,
+    pub(crate) spec: Option<PodSpec>,
+    pub(crate) status: Option<PodStatus>,
+}
+
+/// `spec`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct PodSpec {
+    pub(crate) node_name: Option<String>,
+    pub(crate) hostname: Option<String>,
+    pub(crate) subdomain: Option<String>,
+    pub(crate) scheduler_name: Option<String>,
+    pub(crate) node_selector: Option<BTreeMap<String, String>>,
+    pub(crate) affinity: Option<Box<Affinity>>,
+    #[serde(deserialize_with = "tight")]
+    pub(crate) tolerations: Box<[core::Toleration]>,
+    #[serde(deserialize_with = "tight")]
+    pub(crate) scheduling_gates: Box<[core::PodSchedulingGate]>,
+    #[serde(deserialize_with = "tight")]
+    pub(crate) containers: Box<[Container]>,
+    #[serde(deserialize_with = "tight")]
+    pub(crate) init_containers: Box<[Container]>,
+}
+
+/// `spec.affinity`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Affinity {
+    pub(crate) node_affinity: Option<core::NodeAffinity>,
+}
+
+/// An entry of `spec.containers` or `spec.initContainers`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Container {
+    pub(crate) restart_policy: Option<String>,
+    #[serde(deserialize_with = "tight")]
+    pub(crate) ports: Box<[core::ContainerPort]>,
+}
+
+/// `status`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct PodStatus {
+    pub(crate) phase: Option<String>,
+    #[serde(rename = "podIP")]
+    pub(crate) pod_ip: Option<String>,
+    #[serde(rename = "podIPs", deserialize_with = "tight")]
+    pub(crate) pod_ips: Box<[core::PodIP]>,
+    pub(crate) start_time: Option<Time>,
+    #[serde(deserialize_with = "tight")]
+    pub(crate) conditions: Box<[Condition]>,
+    #[serde(deserialize_with = "tight")]
+    pub(crate) container_statuses: Box<[ContainerStatus]>,
+    #[serde(deserialize_with = "tight")]
+    pub(crate) init_container_statuses: Box<[ContainerStatus]>,
+}
+
+/// An entry of `status.conditions`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Condition {
+    #[serde(rename = "type")]
+    pub(crate) type_: String,
+    pub(crate) status: String,
+    pub(crate) message: Option<String>,
+    pub(crate) last_transition_time: Option<Time>,
+}
+
+/// An entry of `status.containerStatuses`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ContainerStatus {
+    pub(crate) restart_count: i32,
+    pub(crate) state: Option<ContainerState>,
+}
+
+/// `state` of a container
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ContainerState {
+    pub(crate) terminated: Option<Terminated>,
+}
+
+/// `state.terminated` of a container
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Terminated {
+    pub(crate) finished_at: Option<Time>,
+}
+
+impl PodSpec {
+    /// Containers that run as long as the pod: the ordinary ones, then the init containers that are restarted.
+    pub(crate) fn lasting_containers(&self) -> impl Iterator<Item = &Container> {
+        let sidecars = self.init_containers.iter().filter(|init| init.restart_policy.as_deref() == Some("Always"));
+        self.containers.iter().chain(sidecars)
+    }
+}
+
+impl Resource for Pod {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        core::Pod::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        core::Pod::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        core::Pod::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        core::Pod::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// Creates a pod, which is written whole; what is kept of the answer is what controllers read.
+pub(crate) async fn create(client: &Client, pod: &core::Pod) -> kube::Result<Pod> {
+    let request = Request::new(Pod::url_path(&(), pod.metadata.namespace.as_deref()));
+    let body = serde_json::to_vec(pod).map_err(kube::Error::SerdeError)?;
+    let request = request.create(&PostParams::default(), body).map_err(kube::Error::BuildRequest)?;
+    client.request(request).await
+}
+
+/// A list without room for more entries; null is none.
+fn tight<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Box<[T]>, D::Error> {
+    Ok(Option::<Vec<T>>::deserialize(from)?.unwrap_or_default().into_boxed_slice())
+}
+
+/// `metadata`, without the record of who set what, which is longer than all the rest.
+fn metadata<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
+    let sent = Metadata::deserialize(from)?;
+    let annotations = sent.annotations.map(|mut annotations| {
+        annotations.retain(|key, _| ANNOTATIONS.contains(&key.as_str()));
+        annotations
+    });
+    Ok(ObjectMeta {
+        name: sent.name,
+        namespace: sent.namespace,
+        uid: sent.uid,
+        resource_version: sent.resource_version,
+        creation_timestamp: sent.creation_timestamp,
+        deletion_timestamp: sent.deletion_timestamp,
+        deletion_grace_period_seconds: sent.deletion_grace_period_seconds,
+        labels: sent.labels,
+        annotations: annotations.filter(|annotations| !annotations.is_empty()),
+        owner_references: sent.owner_references,
+        finalizers: sent.finalizers,
+        ..ObjectMeta::default()
+    })
+}
+
+/// `metadata` as it is sent.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Metadata {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
+    deletion_grace_period_seconds: Option<i64>,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+    owner_references: Option<Vec<OwnerReference>>,
+    finalizers: Option<Vec<String>>,
+}
+
+#[cfg(test)]
+impl Pod {
+    /// What the server would tell of a pod that is to be made.
+    pub(crate) fn of(pod: &core::Pod) -> Self {
+        serde_json::from_value(serde_json::to_value(pod).unwrap()).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_no_rule_reads_is_not_kept() {
+        let pod: Pod = serde_json::from_value(json!({
+            "kind": "Pod", "apiVersion": "v1",
+            "metadata": {
+                "name": "a", "resourceVersion": "7", "labels": {"app": "web"}, "finalizers": null,
+                "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", (job::INDEX): "3"},
+                "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}],
+            },
+            "spec": {
+                "volumes": [{"name": "v", "emptyDir": {}}], "tolerations": null,
+                "containers": [{"name": "main", "env": [{"name": "A"}], "ports": [{"containerPort": 80}]}],
+                "initContainers": [{"name": "once"}, {"name": "sidecar", "restartPolicy": "Always", "ports": [{"containerPort": 81}]}],
+            },
+            "status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "containerStatuses": [
+                {"name": "main", "restartCount": 2, "state": {"terminated": {"exitCode": 1, "finishedAt": "1970-01-01T00:00:09Z"}}},
+            ]},
+        }))
+        .unwrap();
+        assert_eq!((pod.metadata.name.as_deref(), pod.metadata.resource_version.as_deref()), (Some("a"), Some("7")));
+        assert_eq!(pod.metadata.managed_fields, None);
+        assert_eq!(pod.metadata.annotations, Some([(job::INDEX.to_owned(), "3".to_owned())].into()));
+        let spec = pod.spec.unwrap();
+        assert_eq!((spec.tolerations.len(), spec.init_containers.len()), (0, 2));
+        let ports = spec.lasting_containers().flat_map(|container| &container.ports).map(|port| port.container_port);
+        assert_eq!(ports.collect::<Vec<_>>(), [80, 81]);
+        let status = pod.status.unwrap();
+        assert_eq!((status.pod_ip.as_deref(), status.pod_ips[0].ip.as_str()), (Some("10.0.0.1"), "10.0.0.1"));
+        let ended = status.container_statuses[0].state.as_ref().unwrap().terminated.as_ref().unwrap();
+        assert_eq!(ended.finished_at.as_ref().unwrap().0.as_second(), 9);
+        assert_eq!(status.container_statuses[0].restart_count, 2);
+    }
+
+    /// What a pod costs to remember: the reason for all of this.
+    #[test]
+    fn a_pod_is_small() {
+        assert!(size_of::<Pod>() < size_of::<core::Pod>() / 2, "{}", size_of::<Pod>());
+        assert!(size_of::<Container>() < size_of::<core::Container>() / 20, "{}", size_of::<Container>());
+    }
+}
