@@ -17,8 +17,6 @@ mod publisher;
 mod records;
 mod relay;
 mod table;
-#[cfg(test)]
-mod table_tests;
 mod trace;
 mod watch;
 mod worker;
@@ -48,7 +46,7 @@ pub use crate::publish::{Dialer, PublishConfig, Published, publish};
 use crate::publisher::Publisher;
 pub use crate::relay::{RelaySockets, RelayStats};
 pub use crate::table::LinkRole;
-use crate::table::{Inputs, LinkRecord};
+use crate::table::{Inputs, LinkRecord, Ranges};
 use crate::worker::{Command, Mailbox, Worker};
 pub use crate::worker::{Flows, Stats};
 
@@ -121,15 +119,10 @@ impl Netd {
     /// When the system has no room for another thread or descriptor.
     pub fn start(config: Config) -> io::Result<Self> {
         let limits = Limits { max_flows: config.max_flows, seed: unpredictable(), ..Limits::default() };
-        let inputs = Inputs {
-            service_cidrs: config.service_cidrs,
-            pod_cidrs: config.pod_cidrs,
-            own_cidrs: config.own_cidrs,
-            ..Inputs::default()
-        };
+        let ranges = Ranges { services: config.service_cidrs, pods: config.pod_cidrs, own: config.own_cidrs };
         let table = Arc::new(ArcSwap::from_pointee(ServiceTable::new()));
         let (worker, mailbox) = Worker::new(Translator::new(limits.clone()), Arc::clone(&table), config.offload)?;
-        let publisher = Arc::new(Publisher::new(inputs, table, mailbox.clone()));
+        let publisher = Arc::new(Publisher::new(Inputs::new(ranges), table, mailbox.clone()));
         publisher.update(|_| ());
         let thread = std::thread::Builder::new().name("netd".into()).spawn(move || worker.run())?;
         let shared = Shared {
@@ -154,13 +147,13 @@ impl Netd {
         // The device first: a route must not lead to a port that is not there yet.
         self.shared.mailbox.send(Command::Attach(port, link.device));
         let record = LinkRecord { addresses: link.addresses, role: link.role, host_ports: link.host_ports };
-        self.shared.publisher.update(|inputs| inputs.links.insert(port, record));
+        self.shared.publisher.update(|inputs| inputs.attach(port, record));
         port
     }
 
     /// Lets go of a TUN; its interface vanishes shortly after. Unknown ports are ignored.
     pub fn detach(&self, port: PortId) {
-        self.shared.publisher.update(|inputs| inputs.links.remove(&port));
+        self.shared.publisher.update(|inputs| inputs.detach(port));
         self.shared.places.lock().unwrap_or_else(PoisonError::into_inner).remove(port);
         self.shared.mailbox.send(Command::Detach(port));
     }
@@ -169,7 +162,7 @@ impl Netd {
     /// and its nodePorts are no more. Their devices are closed.
     pub fn power_off(&self, node: &str) {
         let links = self.shared.publisher.update(|inputs| {
-            inputs.off.insert(node.to_owned());
+            inputs.switch(node, false);
             inputs.links_of(node)
         });
         for port in links {
@@ -181,9 +174,9 @@ impl Netd {
     /// told that it is not any more.
     pub fn power_on(&self, node: &str) {
         let links = self.shared.publisher.update(|inputs| {
-            inputs.off.remove(node);
+            inputs.switch(node, true);
             let links = inputs.links_of(node);
-            inputs.links.retain(|port, _| !links.contains(port));
+            links.iter().for_each(|&port| inputs.detach(port));
             links
         });
         let mut places = self.shared.places.lock().unwrap_or_else(PoisonError::into_inner);

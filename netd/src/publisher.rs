@@ -10,23 +10,28 @@ use tokio::sync::watch;
 
 use crate::claims::Clash;
 use crate::health::Health;
-use crate::table::{self, Inputs};
+use crate::table::{Builder, Changed, Inputs};
 use crate::worker::Mailbox;
 
 /// The one place that changes the table: links change it, and the API does.
 pub(crate) struct Publisher {
-    inputs: Mutex<Inputs>,
+    state: Mutex<State>,
     clashes: watch::Sender<Arc<Vec<Clash>>>,
     health: watch::Sender<Arc<Health>>,
     table: Arc<ArcSwap<ServiceTable>>,
     mailbox: Mailbox,
 }
 
+struct State {
+    inputs: Inputs,
+    builder: Builder,
+}
+
 impl Publisher {
     /// Publishes to `table` and wakes the worker through `mailbox`.
     pub(crate) fn new(inputs: Inputs, table: Arc<ArcSwap<ServiceTable>>, mailbox: Mailbox) -> Self {
         Self {
-            inputs: Mutex::new(inputs),
+            state: Mutex::new(State { inputs, builder: Builder::default() }),
             clashes: watch::Sender::default(),
             health: watch::Sender::default(),
             table,
@@ -34,31 +39,27 @@ impl Publisher {
         }
     }
 
-    /// Changes the inputs, builds a table of them and publishes it.
+    /// Changes the inputs, and publishes a table of them if it is another one.
     ///
-    /// The lock is held while the table is built (1.6 ms for 10,000 Services, measured), so that two changes at once
-    /// cannot publish in the wrong order.
+    /// The lock is held while the table is built, so that two changes at once cannot publish in the wrong order.
     pub(crate) fn update<T>(&self, change: impl FnOnce(&mut Inputs) -> T) -> T {
-        let mut inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = change(&mut inputs);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { inputs, builder } = &mut *state;
+        let result = change(inputs);
+        let changed = inputs.take_changed();
+        if changed.is_nothing() {
+            return result;
+        }
         let started = Instant::now();
-        let (built, clashes) = table::build(&inputs);
-        let (routes, frontends) = table::describe(&built);
-        tracing::debug!(routes, frontends, micros = started.elapsed().as_micros(), "table published");
-        self.table.store(Arc::new(built));
+        builder.update(inputs, &changed);
+        self.table.store(Arc::new(builder.table().clone()));
         self.mailbox.announce();
-        self.tell_health(Health::of(&inputs));
-        self.clashes.send_if_modified(|known| {
-            if **known == clashes {
-                return false;
-            }
-            let before: HashSet<&Clash> = known.iter().collect();
-            for clash in clashes.iter().filter(|clash| !before.contains(clash)) {
-                tracing::warn!(claimant = ?clash.claimant, "{clash}");
-            }
-            *known = Arc::new(clashes);
-            true
-        });
+        let (routes, frontends) = builder.table().size();
+        tracing::debug!(routes, frontends, micros = started.elapsed().as_micros(), "table published");
+        self.tell_health(inputs, &changed);
+        if let Some(clashes) = builder.changed_clashes() {
+            self.tell_clashes(clashes);
+        }
         result
     }
 
@@ -72,13 +73,28 @@ impl Publisher {
         Vec::clone(&self.clashes.borrow())
     }
 
-    fn tell_health(&self, health: Health) {
+    fn tell_health(&self, inputs: &Inputs, changed: &Changed) {
         self.health.send_if_modified(|known| {
-            let changed = **known != health;
-            if changed {
-                *known = Arc::new(health);
+            let now = known.after(inputs, changed);
+            let differs = now.is_some();
+            if let Some(now) = now {
+                *known = Arc::new(now);
             }
-            changed
+            differs
+        });
+    }
+
+    fn tell_clashes(&self, clashes: Vec<Clash>) {
+        self.clashes.send_if_modified(|known| {
+            if **known == clashes {
+                return false;
+            }
+            let before: HashSet<&Clash> = known.iter().collect();
+            for clash in clashes.iter().filter(|clash| !before.contains(clash)) {
+                tracing::warn!(claimant = ?clash.claimant, "{clash}");
+            }
+            *known = Arc::new(clashes);
+            true
         });
     }
 

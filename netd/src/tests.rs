@@ -61,8 +61,8 @@ fn publish_service(netd: &Netd) {
     let port = PortRecord { name: "".into(), protocol: Protocol::Udp, port: 8080 };
     let slice = SliceRecord { service: key.clone(), ports: vec![port], endpoints: vec![endpoint] };
     netd.shared.publisher.update(|inputs| {
-        inputs.services.insert(key.clone(), service);
-        inputs.slices.insert(key, slice);
+        inputs.put_service(service);
+        inputs.put_slice(key, slice);
     });
 }
 
@@ -246,14 +246,14 @@ fn a_flow_goes_on_while_tables_of_ten_thousand_services_come_and_go() {
         for _ in 0..3 {
             publisher.update(|inputs| {
                 for (service, slice) in &others {
-                    inputs.services.insert(service.key.clone(), service.clone());
-                    inputs.slices.insert(service.key.clone(), slice.clone());
+                    inputs.put_service(service.clone());
+                    inputs.put_slice(service.key.clone(), slice.clone());
                 }
             });
             publisher.update(|inputs| {
                 for (service, _) in &others {
-                    inputs.services.remove(&service.key);
-                    inputs.slices.remove(&service.key);
+                    inputs.remove_service(&service.key);
+                    inputs.remove_slice(&service.key);
                 }
             });
         }

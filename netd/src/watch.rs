@@ -69,7 +69,7 @@ where
 #[derive(Default)]
 struct Relisting {
     services: Vec<ServiceRecord>,
-    slices: Vec<(ObjectKey, Option<SliceRecord>)>,
+    slices: Vec<(ObjectKey, SliceRecord)>,
     nodes: Vec<NodeRecord>,
 }
 
@@ -78,48 +78,32 @@ fn apply(change: Change, inputs: &mut Inputs, relisting: &mut Relisting) {
         Change::Service(event) => match *event {
             Event::Init => relisting.services.clear(),
             Event::InitApply(object) => relisting.services.push(ServiceRecord::of(&object)),
-            Event::InitDone => {
-                inputs.services = relisting.services.drain(..).map(|record| (record.key.clone(), record)).collect();
-            }
-            Event::Apply(object) => {
-                let record = ServiceRecord::of(&object);
-                inputs.services.insert(record.key.clone(), record);
-            }
-            Event::Delete(object) => {
-                inputs.services.remove(&key_of(&object.metadata));
-            }
+            Event::InitDone => inputs.list_services(std::mem::take(&mut relisting.services)),
+            Event::Apply(object) => inputs.put_service(ServiceRecord::of(&object)),
+            Event::Delete(object) => inputs.remove_service(&key_of(&object.metadata)),
         },
         Change::Slice(event) => match *event {
             Event::Init => relisting.slices.clear(),
-            Event::InitApply(object) => relisting.slices.push((key_of(&object.metadata), SliceRecord::of(&object))),
-            Event::InitDone => {
-                let listed = relisting.slices.drain(..);
-                inputs.slices = listed.filter_map(|(key, record)| Some((key, record?))).collect();
+            Event::InitApply(object) => {
+                let key = key_of(&object.metadata);
+                relisting.slices.extend(SliceRecord::of(&object).map(|record| (key, record)));
             }
+            Event::InitDone => inputs.list_slices(std::mem::take(&mut relisting.slices)),
             Event::Apply(object) => {
                 let key = key_of(&object.metadata);
                 match SliceRecord::of(&object) {
-                    Some(record) => inputs.slices.insert(key, record),
-                    None => inputs.slices.remove(&key),
-                };
+                    Some(record) => inputs.put_slice(key, record),
+                    None => inputs.remove_slice(&key),
+                }
             }
-            Event::Delete(object) => {
-                inputs.slices.remove(&key_of(&object.metadata));
-            }
+            Event::Delete(object) => inputs.remove_slice(&key_of(&object.metadata)),
         },
         Change::Node(event) => match *event {
             Event::Init => relisting.nodes.clear(),
             Event::InitApply(object) => relisting.nodes.push(NodeRecord::of(&object)),
-            Event::InitDone => {
-                inputs.nodes = relisting.nodes.drain(..).map(|record| (Arc::clone(&record.name), record)).collect();
-            }
-            Event::Apply(object) => {
-                let record = NodeRecord::of(&object);
-                inputs.nodes.insert(Arc::clone(&record.name), record);
-            }
-            Event::Delete(object) => {
-                inputs.nodes.remove(object.metadata.name.as_deref().unwrap_or_default());
-            }
+            Event::InitDone => inputs.list_nodes(std::mem::take(&mut relisting.nodes)),
+            Event::Apply(object) => inputs.put_node(NodeRecord::of(&object)),
+            Event::Delete(object) => inputs.remove_node(object.metadata.name.as_deref().unwrap_or_default()),
         },
     }
 }
@@ -140,7 +124,7 @@ mod tests {
     }
 
     fn names(inputs: &Inputs) -> Vec<String> {
-        let mut names: Vec<String> = inputs.services.keys().map(|key| key.name.to_string()).collect();
+        let mut names: Vec<String> = inputs.services().keys().map(|key| key.name.to_string()).collect();
         names.sort();
         names
     }

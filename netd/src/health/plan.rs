@@ -7,7 +7,7 @@ use std::sync::Arc;
 use minisvc_translator::PortId;
 
 use crate::records::ObjectKey;
-use crate::table::{Inputs, LinkRole};
+use crate::table::{Changed, Inputs, LinkRole};
 
 /// The nodes that are up, and the Services that load balancers ask them about.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,44 +39,52 @@ pub(crate) struct ServiceHealth {
 }
 
 impl Health {
+    /// What the records come to, if it is not this, after some of them have changed.
+    pub(crate) fn after(&self, inputs: &Inputs, changed: &Changed) -> Option<Self> {
+        if changed.everything {
+            return Some(Self::of(inputs)).filter(|now| now != self);
+        }
+        let now = changed.services.iter().map(|key| (key, service_health(inputs, key)));
+        let others: Vec<_> = now.filter(|(key, now)| self.services.get(*key) != now.as_ref()).collect();
+        if others.is_empty() {
+            return None;
+        }
+        let mut all = self.clone();
+        for (key, now) in others {
+            match now {
+                Some(now) => all.services.insert(key.clone(), now),
+                None => all.services.remove(key),
+            };
+        }
+        Some(all)
+    }
+
     /// What the records come to.
     pub(crate) fn of(inputs: &Inputs) -> Self {
-        let nodes = inputs.links.iter().filter_map(|(&link, record)| {
+        let nodes = inputs.links().iter().filter_map(|(&link, record)| {
             let LinkRole::Node { name } = &record.role else { return None };
-            if inputs.off.contains(name) {
+            if inputs.is_off(name) {
                 return None;
             }
-            let leaving = inputs.nodes.get(name.as_str()).is_some_and(|node| node.leaving);
+            let leaving = inputs.nodes().get(name.as_str()).is_some_and(|node| node.leaving);
             let ipv6 = record.addresses.iter().any(IpAddr::is_ipv6);
             Some((name.as_str().into(), NodeHealth { link, ipv6, leaving }))
         });
-        let mut services: BTreeMap<ObjectKey, ServiceHealth> = BTreeMap::new();
-        for service in inputs.services.values().filter(|service| !service.unhandled) {
-            if let Some(port) = service.health_port {
-                services.insert(service.key.clone(), ServiceHealth { port, ready: BTreeMap::new() });
-            }
-        }
-        count(&mut services, inputs);
-        Self { nodes: nodes.collect(), services }
+        let services = inputs.services().keys().filter_map(|key| Some((key.clone(), service_health(inputs, key)?)));
+        Self { nodes: nodes.collect(), services: services.collect() }
     }
 }
 
-/// Counts addresses, not ports: a pod with two ports is one endpoint.
-fn count(services: &mut BTreeMap<ObjectKey, ServiceHealth>, inputs: &Inputs) {
-    if services.is_empty() {
-        return;
-    }
-    let mut ready: BTreeMap<(&ObjectKey, &Arc<str>), BTreeSet<IpAddr>> = BTreeMap::new();
-    for slice in inputs.slices.values().filter(|slice| services.contains_key(&slice.service)) {
-        for endpoint in slice.endpoints.iter().filter(|endpoint| endpoint.ready) {
-            if let Some(node) = &endpoint.node {
-                ready.entry((&slice.service, node)).or_default().insert(endpoint.address);
-            }
+/// What there is to be told about a Service, if anything is. Addresses count, not ports: a pod with two ports is one endpoint.
+fn service_health(inputs: &Inputs, key: &ObjectKey) -> Option<ServiceHealth> {
+    let port = inputs.services().get(key).filter(|service| !service.unhandled)?.health_port?;
+    let mut ready: BTreeMap<&Arc<str>, BTreeSet<IpAddr>> = BTreeMap::new();
+    let endpoints = inputs.slices_of(key).flat_map(|slice| &slice.endpoints);
+    for endpoint in endpoints.filter(|endpoint| endpoint.ready) {
+        if let Some(node) = &endpoint.node {
+            ready.entry(node).or_default().insert(endpoint.address);
         }
     }
-    for ((service, node), addresses) in ready {
-        if let Some(health) = services.get_mut(service) {
-            health.ready.insert(Arc::clone(node), addresses.len());
-        }
-    }
+    let ready = ready.into_iter().map(|(node, addresses)| (Arc::clone(node), addresses.len())).collect();
+    Some(ServiceHealth { port, ready })
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::table::ServicePortId;
+use crate::service_port::ServicePortId;
 
 /// Where a client's next new flow to a Service port will go, as shown to people.
 #[derive(Clone, Debug, PartialEq, Eq)]

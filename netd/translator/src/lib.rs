@@ -63,6 +63,7 @@ mod hash;
 mod limits;
 pub mod packet;
 mod random;
+mod service_port;
 mod table;
 mod trace;
 mod translator;
@@ -74,10 +75,8 @@ pub use counters::Counters;
 pub use flow::{FlowRecord, FlowState};
 pub use limits::{Limits, Timeouts};
 pub use packet::{Checksum, PacketBuf};
-pub use table::{
-    Endpoint, Frontend, FrontendKind, Hints, Node, NodeId, Policies, PortId, Relay, Role, Route, ServicePort,
-    ServicePortId, ServiceTable, Target, TrafficPolicy,
-};
+pub use service_port::{Endpoint, Hints, Policies, ServicePort, ServicePortId, TrafficPolicy};
+pub use table::{Frontend, FrontendKind, Node, NodeId, PortId, Relay, Role, Route, ServiceTable, Target};
 pub use trace::{Answer, Choice, FlowNote, Frames, PacketHead, Scope, TraceEnd, TraceLevel, Traced};
 pub use translator::{Dial, DialAnswer, Translator};
 pub use tuple::{Protocol, Tuple};

@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::packet::{Checksum, ErrorKind, Packet};
-use crate::table::{FrontendKind, PortId, ServicePortId};
+use crate::service_port::ServicePortId;
+use crate::table::{FrontendKind, PortId};
 use crate::tuple::Tuple;
 use crate::verdict::{DropReason, Verdict};
 

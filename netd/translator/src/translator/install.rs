@@ -1,6 +1,5 @@
 //! A new table: flows go on, except those that cannot.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,24 +12,20 @@ impl Translator {
     ///
     /// Flows keep their endpoints whatever the new table says about Services (D-003, D-089), except that flows whose
     /// client or endpoint has left the network end, with a RST to the side that is still there (D-090), and UDP flows
-    /// whose endpoint no longer serves end (D-080 … D-086). The work depends on how many addresses and flows there are,
-    /// not on how many Services.
+    /// whose endpoint no longer serves end (D-080 … D-086). The work depends on what the two tables do not share, and on how
+    /// many flows there are if an address has moved or a frontend of UDP has changed.
     ///
-    /// Returns the table that was in use: freeing a big one takes a while, and is better done elsewhere.
+    /// Returns the table that was in use: freeing one that shares little takes a while, and is better done elsewhere.
     pub fn install(&mut self, table: Arc<ServiceTable>, now: Instant) -> Arc<ServiceTable> {
         let old = std::mem::replace(&mut self.table, table);
         self.flows.handle_timeout(now);
         self.sever(&old);
-        self.clear_udp();
+        self.clear_udp(&old);
         old
     }
 
     fn sever(&mut self, old: &ServiceTable) {
-        let moved: HashSet<IpAddr> = old
-            .routes()
-            .filter(|(addr, route)| self.table.route(*addr).is_none_or(|now| now.port != route.port))
-            .map(|(addr, _)| addr)
-            .collect();
+        let moved = old.moved_addresses(&self.table);
         let moved_outside = old.outside().filter(|_| old.outside() != self.table.outside());
         if moved.is_empty() && moved_outside.is_none() {
             return;
@@ -75,8 +70,9 @@ impl Translator {
         self.queue(*flow.ports.get(end), packet);
     }
 
-    fn clear_udp(&mut self) {
-        if self.flows.udp() == 0 {
+    fn clear_udp(&mut self, old: &ServiceTable) {
+        // D-080: only where endpoints have changed.
+        if self.flows.udp() == 0 || !old.has_other_datagrams(&self.table) {
             return;
         }
         let table = Arc::clone(&self.table);

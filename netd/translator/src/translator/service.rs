@@ -8,7 +8,8 @@ use super::{
     Both, Destination, DropReason, ErrorKind, Flow, FlowRecord, FlowState, Outcome, Packet, PortId, Protocol,
     Translator, Tuple, first_state, is_mid_stream, refuse, sighting,
 };
-use crate::table::{Endpoint, FrontendKind, NodeId, Role, ServicePort, Target, TrafficPolicy};
+use crate::service_port::{Endpoint, ServicePort, TrafficPolicy};
+use crate::table::{FrontendKind, NodeId, Role, Target};
 use crate::trace::Scope;
 
 /// Where the client of a new flow is, as far as policies depend on it.

@@ -1,16 +1,16 @@
 //! Tests of the table, and of who gets what is claimed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use minisvc_translator::{Frontend, PortId, Protocol, Role, ServiceTable};
 
-use crate::claims::{Claimant, Holder, HostPort, HostPorts};
+use super::{Builder, Changed, Inputs, LinkRecord, LinkRole, Ranges};
+use crate::claims::{Claimant, Clash, Holder, HostPort, HostPorts};
 use crate::health::Health;
 use crate::records::{
     EndpointRecord, NodeRecord, ObjectKey, PortRecord, ServicePortRecord, ServiceRecord, SliceRecord,
 };
-use crate::table::{self, Inputs, LinkRecord, LinkRole, describe};
 
 fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
@@ -29,7 +29,15 @@ fn front(name: &str, protocol: Protocol, port: u16) -> ServicePortRecord {
 }
 
 fn build(inputs: &Inputs) -> ServiceTable {
-    table::build(inputs).0
+    build_all(inputs).0
+}
+
+/// The table, and the claims that are refused.
+fn build_all(inputs: &Inputs) -> (ServiceTable, Vec<Clash>) {
+    let mut builder = Builder::default();
+    builder.update(inputs, &Changed { everything: true, ..Changed::default() });
+    let clashes = builder.changed_clashes().expect("all is new");
+    (builder.table().clone(), clashes)
 }
 
 fn endpoint(text: &str, ready: bool, terminating: bool) -> EndpointRecord {
@@ -64,8 +72,10 @@ fn network() -> BTreeMap<PortId, LinkRecord> {
 }
 
 fn with_services(services: Vec<ServiceRecord>) -> Inputs {
-    let services = services.into_iter().map(|service| (service.key.clone(), service)).collect();
-    Inputs { services, links: network(), ..Inputs::default() }
+    let mut inputs = Inputs::new(Ranges::default());
+    network().into_iter().for_each(|(port, link)| inputs.attach(port, link));
+    services.into_iter().for_each(|service| inputs.put_service(service));
+    inputs
 }
 
 /// Everything that packets may be sent to, as text.
@@ -79,23 +89,17 @@ fn frontends(table: &ServiceTable) -> Vec<String> {
 }
 
 fn inputs(ports: Vec<ServicePortRecord>, slices: Vec<SliceRecord>) -> Inputs {
-    let service = service("web", "10.96.0.9", ports);
-    let slices = slices.into_iter().enumerate().map(|(index, slice)| (key(&format!("s{index}")), slice));
-    Inputs {
-        services: HashMap::from([(key("web"), service)]),
-        slices: slices.collect(),
-        nodes: BTreeMap::from([(
-            "node-1".into(),
-            NodeRecord {
-                name: "node-1".into(),
-                addresses: vec![address("10.95.0.11")],
-                zone: None,
-                excluded: false,
-                leaving: false,
-            },
-        )]),
-        ..Inputs::default()
+    let mut inputs = Inputs::new(Ranges::default());
+    inputs.put_service(service("web", "10.96.0.9", ports));
+    for (index, slice) in slices.into_iter().enumerate() {
+        inputs.put_slice(key(&format!("s{index}")), slice);
     }
+    inputs.put_node(node("node-1", vec![address("10.95.0.11")]));
+    inputs
+}
+
+fn node(name: &str, addresses: Vec<IpAddr>) -> NodeRecord {
+    NodeRecord { name: name.into(), addresses, zone: None, excluded: false, leaving: false }
 }
 
 fn slice(ports: Vec<PortRecord>, endpoints: Vec<EndpointRecord>) -> SliceRecord {
@@ -144,30 +148,31 @@ fn an_endpoint_listed_twice_counts_once_and_the_living_copy_wins() {
 #[test]
 fn a_service_handed_to_another_proxy_has_no_rules_until_it_comes_back() {
     let mut inputs = inputs(vec![front("", Protocol::Tcp, 80)], Vec::new());
-    let service = inputs.services.get_mut(&key("web")).expect("there");
-    service.unhandled = true;
+    let record =
+        |unhandled| ServiceRecord { unhandled, ..service("web", "10.96.0.9", vec![front("", Protocol::Tcp, 80)]) };
+    inputs.put_service(record(true));
     assert_eq!(build(&inputs).frontends().count(), 0);
-    inputs.services.get_mut(&key("web")).expect("there").unhandled = false;
+    inputs.put_service(record(false));
     assert_eq!(build(&inputs).frontends().count(), 1);
 }
 
 #[test]
 fn links_become_routes_and_name_nodes_that_the_api_has_not_shown_yet() {
-    let mut inputs = Inputs::default();
+    let mut inputs = Inputs::new(Ranges::default());
     let roles = [
         ("10.95.0.11", LinkRole::Node { name: "node-1".into() }),
         ("10.244.0.2", LinkRole::Pod { node: "node-1".into() }),
         ("10.95.0.1", LinkRole::Workstation),
     ];
     for (number, (text, role)) in (0..).zip(roles) {
-        inputs.links.insert(PortId(number), LinkRecord { addresses: vec![address(text)], role, host_ports: None });
+        inputs.attach(PortId(number), LinkRecord { addresses: vec![address(text)], role, host_ports: None });
     }
     let table = build(&inputs);
     let pod = table.route(address("10.244.0.2")).expect("routed");
     let node = pod.role.node().and_then(|id| table.node(id)).expect("known");
     assert_eq!((pod.port, &*node.name, node.addresses.clone()), (PortId(1), "node-1", vec![address("10.95.0.11")]));
     assert_eq!(table.route(address("10.95.0.1")).expect("routed").role, Role::Workstation);
-    assert_eq!(describe(&table), (3, 0));
+    assert_eq!(table.size(), (3, 0));
 }
 
 // D-001, D-056, D-057
@@ -176,14 +181,7 @@ fn a_node_port_is_on_every_node_that_is_up_and_in_its_own_protocol() {
     let mut udp = front("dns", Protocol::Udp, 53);
     udp.node_port = Some(30053);
     let mut inputs = with_services(vec![service("web", "10.96.0.9", vec![front("", Protocol::Tcp, 80), udp])]);
-    let down = NodeRecord {
-        name: "node-3".into(),
-        addresses: vec![address("10.95.0.13")],
-        zone: None,
-        excluded: false,
-        leaving: false,
-    };
-    inputs.nodes.insert("node-3".into(), down);
+    inputs.put_node(node("node-3", vec![address("10.95.0.13")]));
     assert_eq!(
         frontends(&build(&inputs)),
         [
@@ -224,7 +222,7 @@ fn a_service_shows_only_on_the_families_of_its_cluster_ips() {
         role: LinkRole::Node { name: "node-1".into() },
         host_ports: None,
     };
-    inputs.links.insert(PortId(9), link);
+    inputs.attach(PortId(9), link);
     assert_eq!(
         frontends(&build(&inputs)),
         [
@@ -253,7 +251,7 @@ fn the_older_of_two_services_keeps_an_external_address_and_the_other_is_told() {
         ServiceRecord { created, ..record }
     };
     let inputs = with_services(vec![record("new", "10.96.0.8", 2), record("old", "10.96.0.9", 1)]);
-    let (table, clashes) = table::build(&inputs);
+    let (table, clashes) = build_all(&inputs);
     assert!(frontends(&table).contains(&"ExternalIp TCP 203.0.113.7:80 -> n/old".to_owned()));
     assert_eq!(clashes.len(), 1);
     assert!(matches!(&clashes[0].claimant, Claimant::Service(id) if id.to_string() == "n/new"), "{clashes:?}");
@@ -267,13 +265,13 @@ fn what_belongs_to_a_pod_the_workstation_or_another_service_cannot_be_claimed() 
     let victim = service("victim", "10.96.0.8", vec![front("", Protocol::Tcp, 80)]);
     let mut greedy = service("a-greedy", "10.96.0.9", vec![front("", Protocol::Tcp, 443)]);
     greedy.external_ips = ["10.244.0.2", "10.95.0.1", "10.96.0.8"].map(address).to_vec();
-    let (table, clashes) = table::build(&with_services(vec![victim, greedy]));
+    let (table, clashes) = build_all(&with_services(vec![victim, greedy]));
     assert_eq!(
         frontends(&table),
         ["ClusterIp TCP 10.96.0.8:80 -> n/victim", "ClusterIp TCP 10.96.0.9:443 -> n/a-greedy"]
     );
     let holders: Vec<&Holder> = clashes.iter().map(|clash| &clash.holder).collect();
-    assert_eq!(holders, [&Holder::Link, &Holder::Link, &Holder::ClusterIp("n".into(), "victim".into())]);
+    assert_eq!(holders, [&Holder::Link, &Holder::ClusterIp("n".into(), "victim".into()), &Holder::Link]);
 }
 
 fn pod(name: &str, created: i64, ports: Vec<HostPort>) -> LinkRecord {
@@ -288,7 +286,7 @@ fn host_port(at: Option<&str>, protocol: Protocol, port: u16) -> HostPort {
 }
 
 fn with_pods(mut inputs: Inputs, pods: Vec<LinkRecord>) -> Inputs {
-    inputs.links.extend((100..).map(PortId).zip(pods));
+    (100..).map(PortId).zip(pods).for_each(|(port, pod)| inputs.attach(port, pod));
     inputs
 }
 
@@ -303,7 +301,7 @@ fn a_host_port_is_on_the_addresses_of_its_own_node_and_shared_by_those_who_diffe
         host_port(None, Protocol::Udp, 80),
     ];
     let inputs = with_pods(with_services(Vec::new()), vec![pod("old", 1, everywhere), pod("new", 2, apart)]);
-    let (table, clashes) = table::build(&inputs);
+    let (table, clashes) = build_all(&inputs);
     assert_eq!(
         frontends(&table),
         [
@@ -326,7 +324,7 @@ fn of_a_node_port_and_a_host_port_with_one_number_the_later_is_refused_and_told(
     };
     let pod = || pod("old", 5, vec![host_port(None, Protocol::Tcp, 30080)]);
     let at = |created| {
-        let (table, clashes) = table::build(&with_pods(with_services(vec![web(created)]), vec![pod()]));
+        let (table, clashes) = build_all(&with_pods(with_services(vec![web(created)]), vec![pod()]));
         let told: Vec<String> = clashes.iter().map(ToString::to_string).collect();
         (frontends(&table)[1..].to_vec(), told)
     };
@@ -343,7 +341,7 @@ fn of_a_node_port_and_a_host_port_with_one_number_the_later_is_refused_and_told(
 fn of_two_pods_bound_by_hand_to_one_host_port_the_older_has_it() {
     let ports = || vec![host_port(None, Protocol::Tcp, 80)];
     let pods = vec![pod("new", 2, ports()), pod("old", 1, ports())];
-    let (table, clashes) = table::build(&with_pods(with_services(Vec::new()), pods));
+    let (table, clashes) = build_all(&with_pods(with_services(Vec::new()), pods));
     assert_eq!(frontends(&table), ["HostPort TCP 10.95.0.11:80 -> n/pod/old:8080"]);
     assert_eq!(
         clashes.iter().map(|clash| &clash.claimant).collect::<Vec<_>>(),
@@ -354,13 +352,10 @@ fn of_two_pods_bound_by_hand_to_one_host_port_the_older_has_it() {
 // S-140
 #[test]
 fn load_balancers_send_to_nodes_that_are_up_and_not_excluded() {
-    let record = |name: &str, excluded, leaving| {
-        let addresses = Vec::new();
-        (name.into(), NodeRecord { name: name.into(), addresses, zone: None, excluded, leaving })
-    };
+    let record = |name: &str, excluded, leaving| NodeRecord { excluded, leaving, ..node(name, Vec::new()) };
     let balanced = |excluded, leaving| {
         let mut inputs = with_services(Vec::new());
-        inputs.nodes = BTreeMap::from([record("node-1", excluded, leaving), record("down", false, false)]);
+        inputs.list_nodes(vec![record("node-1", excluded, leaving), record("down", false, false)]);
         let table = build(&inputs);
         let node = |name: &str| table.nodes().iter().find(|node| &*node.name == name).map(|node| node.balanced);
         (node("node-1"), node("node-2"), node("down"))
@@ -388,7 +383,7 @@ fn nodes_that_are_up_count_ready_endpoints_of_services_with_a_health_check_port(
     for (name, port_name) in [("s1", "a"), ("s2", "b")] {
         let ports = vec![port(port_name, Protocol::Tcp, 8080)];
         let slice = SliceRecord { service: key("web"), ports, endpoints: endpoints.to_vec() };
-        inputs.slices.insert(key(name), slice);
+        inputs.put_slice(key(name), slice);
     }
     let health = Health::of(&inputs);
     assert_eq!(health.nodes.keys().map(|name| &**name).collect::<Vec<_>>(), ["node-1", "node-2"]);
@@ -400,6 +395,6 @@ fn nodes_that_are_up_count_ready_endpoints_of_services_with_a_health_check_port(
         [("node-1", 1)],
         "not who drains"
     );
-    inputs.off.insert("node-1".into());
+    inputs.switch("node-1", false);
     assert_eq!(Health::of(&inputs).nodes.len(), 1);
 }
