@@ -8,6 +8,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 
 use common::{Beside, Lab, MINISVC, PATIENCE, echo, eventually, pod, service};
 use minisvc_browser::Browser;
@@ -98,6 +99,7 @@ fn the_page_shows_what_is_there_what_changes_and_every_connection() {
     page.0.prefer("prefers-color-scheme", "dark").expect("preferred");
     page.until("matchMedia('(prefers-color-scheme: dark)').matches");
     keep(&mut page, "dashboard-dark.png");
+    leave_and_return(&mut page, address);
     lab.run(&["delete", "pod", "web"]);
     page.until("!document.querySelector('[data-id=\"pod:default/web\"]')");
     page.until("!document.querySelector('[data-id=\"service:default/web\"] .mark')");
@@ -113,6 +115,22 @@ fn look_by_keyboard(page: &mut Page) {
     page.press("Escape");
     page.until("document.getElementById('details').hidden");
     assert_eq!(page.evaluate("document.activeElement.dataset.id"), "service:default/web", "back where it was");
+}
+
+/// The browser keeps a page that was left, and has but six connections to one address.
+fn leave_and_return(page: &mut Page, address: SocketAddr) {
+    let began = Instant::now();
+    for _ in 0..7 {
+        for url in ["about:blank".to_owned(), format!("http://{address}/")] {
+            page.0.visit(&url).expect("visited");
+        }
+        page.until("!!document.querySelector('[data-id=\"pod:default/web\"] .mark.ready')");
+    }
+    assert!(
+        began.elapsed() < PATIENCE / 3,
+        "none has waited for an earlier one to be forgotten: {:?}",
+        began.elapsed()
+    );
 }
 
 fn connections(lab: &Lab, page: &mut Page) {

@@ -97,10 +97,11 @@ export class Cards {
       this.byId.set(id, card);
       return card;
     });
+    const placed = Map.groupBy(this.store.list("pod", namespace), (pod) => pod.node);
     for (const [id, node] of nodes) {
       const card = this.byId.get(id);
       card.classList.toggle("down", !node.ready);
-      const pods = this.store.list("pod", namespace).filter((pod) => pod.node === node.key && pod.phase !== "Succeeded");
+      const pods = (placed.get(node.key) ?? []).filter((pod) => pod.phase !== "Succeeded");
       card.children[1].textContent = ` ${node.addresses[0] ?? ""} ${node.zone ?? ""}, ${pods.length} pod${pods.length === 1 ? "" : "s"}`;
       card.children[2].classList.toggle("many", pods.length > NAMED);
       this.#drawPods(card.children[2], pods);

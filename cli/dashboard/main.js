@@ -47,20 +47,23 @@ function draw() {
     const pods = store.list("pod");
     byId("summary").textContent =
       [count(store.list("node").length, "node"), count(store.list("service").length, "Service"), count(pods.length, "pod")].join(", ") +
-      `, ${pods.filter((pod) => pod.ready).length} ready` +
-      (skipped ? `, ${count(skipped, "connection")} not drawn` : "");
+      `, ${pods.filter((pod) => pod.ready).length} ready`;
   });
 }
 
 let skipped = 0;
-function tellFlow(flow) {
-  const path = journey(flow, store);
-  if (!teller.on) traffic.send(path, flow.outcome);
-  teller.offer(flow);
+function tellFlows(flows) {
+  for (const flow of flows) {
+    if (!teller.on) traffic.send(journey(flow, store), flow.outcome);
+    teller.offer(flow);
+  }
+  // Of many at once only those that would be left are written.
   const log = byId("log");
-  const end = flow.outcome === "forward" ? flow.endpoint : `${flow.outcome}: ${flow.why}`;
-  log.append(element("li", { textContent: `${flow.client} → ${flow.service ?? flow.destination} → ${end}` }));
-  while (log.children.length > LOG_LINES) log.firstElementChild.remove();
+  for (const flow of flows.slice(-LOG_LINES)) {
+    const end = flow.outcome === "forward" ? flow.endpoint : `${flow.outcome}: ${flow.why}`;
+    log.append(element("li", { textContent: `${flow.client} → ${flow.service ?? flow.destination} → ${end}` }));
+    if (log.children.length > LOG_LINES) log.firstElementChild.remove();
+  }
 }
 
 function press(button, pressed) {
@@ -88,9 +91,10 @@ follow({
   change: (change) => store.apply(change),
   settled: draw,
   flows(batch) {
+    tellFlows(batch.flows);
+    if (!batch.skipped) return;
     skipped += batch.skipped;
-    for (const flow of batch.flows) tellFlow(flow);
-    if (batch.skipped) draw();
+    byId("skipped").textContent = `${count(skipped, "connection")} not drawn`;
   },
   link(up) {
     byId("link").textContent = up ? "live" : "the lab does not answer";

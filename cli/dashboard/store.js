@@ -1,5 +1,11 @@
 // What is known of the lab, kept up to date by the feed. Pure: no page, no clock, no network.
 
+/** Orders by name; names have no letters that an alphabet would order otherwise, and asking one for each pair takes long. */
+const byKey = (a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0);
+
+/** Orders addresses by their numbers. Made once, since that takes a hundred times as long as a comparison. */
+const { compare } = new Intl.Collator("en", { numeric: true });
+
 /** Objects by kind and key (`namespace/name`). */
 export class Store {
   constructor() {
@@ -10,6 +16,7 @@ export class Store {
     this.kinds = { node: new Map(), service: new Map(), pod: new Map(), slice: new Map() };
     this.podByAddress = new Map();
     this.serviceByAddress = new Map();
+    this.slicesByService = new Map();
   }
 
   /** Takes one change: `{op: "put" | "delete", kind, key, …fields}`. */
@@ -30,6 +37,10 @@ export class Store {
       if (object.kind === "pod" && !object.hostNetwork) this.podByAddress.set(address, object.key);
       if (object.kind === "service") this.serviceByAddress.set(address, object.key);
     }
+    if (object.kind === "slice") {
+      if (!this.slicesByService.has(object.service)) this.slicesByService.set(object.service, new Map());
+      this.slicesByService.get(object.service).set(object.key, object);
+    }
   }
 
   #unindex(object) {
@@ -37,11 +48,16 @@ export class Store {
       if (this.podByAddress.get(address) === object.key) this.podByAddress.delete(address);
       if (this.serviceByAddress.get(address) === object.key) this.serviceByAddress.delete(address);
     }
+    if (object?.kind === "slice") {
+      const slices = this.slicesByService.get(object.service);
+      slices.delete(object.key);
+      if (slices.size === 0) this.slicesByService.delete(object.service);
+    }
   }
 
   list(kind, namespace = "") {
     const all = [...this.kinds[kind].values()].filter((object) => !namespace || object.namespace === namespace);
-    return all.sort((a, b) => a.key.localeCompare(b.key));
+    return all.sort(byKey);
   }
 
   get(kind, key) {
@@ -56,11 +72,10 @@ export class Store {
   /** The endpoints of a Service, each address once. */
   endpoints(service) {
     const found = new Map();
-    for (const slice of this.kinds.slice.values()) {
-      if (slice.service !== service) continue;
+    for (const slice of this.slicesByService.get(service)?.values() ?? []) {
       for (const endpoint of slice.endpoints) found.set(endpoint.address, endpoint);
     }
-    return [...found.values()].sort((a, b) => a.address.localeCompare(b.address, undefined, { numeric: true }));
+    return [...found.values()].sort((a, b) => compare(a.address, b.address));
   }
 }
 
@@ -82,7 +97,7 @@ export function journey(flow, store) {
   const place = (socket) => {
     const pod = store.podByAddress.get(host(socket));
     if (pod) return `pod:${pod}`;
-    const node = store.list("node").find((node) => node.addresses.includes(host(socket)));
+    const node = [...store.kinds.node.values()].find((node) => node.addresses.includes(host(socket)));
     return node ? `node:${node.key}` : undefined;
   };
   const from = place(flow.client) ?? `client:${flow.from}`;
