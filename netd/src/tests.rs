@@ -160,19 +160,25 @@ fn what_is_observed_has_the_names_of_who_takes_part() {
 
 #[test]
 fn decisions_are_told_while_somebody_looks_on() {
+    use std::collections::VecDeque;
+
     use crate::observe::{self, MAX_TRACES, NameMatch, TraceLine, TraceQuery};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let next = |trace: &mut observe::Trace| -> TraceLine {
-        let next = async { tokio::time::timeout(Duration::from_secs(10), trace.next()).await };
-        runtime.block_on(next).expect("before the deadline").expect("the data plane runs")
-    };
     let netd = netd();
+    let next = |(trace, told): &mut (observe::Trace, VecDeque<TraceLine>)| -> TraceLine {
+        if told.is_empty() {
+            let next = async { tokio::time::timeout(Duration::from_secs(10), trace.next()).await };
+            told.extend(runtime.block_on(next).expect("before the deadline").expect("the data plane runs"));
+        }
+        told.pop_front().expect("at least one")
+    };
+    let look_on = |query| (observe::trace(&netd, query).expect("few look on"), VecDeque::new());
     let ((mut client, _), (mut backend, _)) = (link(&netd, CLIENT), link(&netd, BACKEND));
     publish_service(&netd);
     let of_web = TraceQuery { service: Some(NameMatch::parse("default/web")), ..TraceQuery::default() };
-    let mut flows = observe::trace(&netd, of_web.clone()).expect("few look on");
-    let mut frames = observe::trace(&netd, TraceQuery { packets: true, frames: true, ..of_web }).expect("few look on");
-    let mut drops = observe::trace(&netd, TraceQuery { drops: true, ..TraceQuery::default() }).expect("few look on");
+    let mut flows = look_on(of_web.clone());
+    let mut frames = look_on(TraceQuery { packets: true, frames: true, ..of_web });
+    let mut drops = look_on(TraceQuery { drops: true, ..TraceQuery::default() });
     for port in [4000, 4001] {
         client.write_all(&udp((CLIENT, port), (BACKEND, 9000), b"direct, which nobody asked for")).expect("sent");
         client.write_all(&udp((CLIENT, port), (VIP, 80), b"ping")).expect("sent");

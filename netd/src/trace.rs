@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use minisvc_translator::{TraceLevel, Traced, Translator};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -16,6 +16,13 @@ const CHANNEL: usize = 4096;
 
 /// Bytes of packets on their way to one onlooker; decisions with further ones are lost and counted.
 const ROOM: usize = 16 << 20;
+
+/// Decisions handed over at once.
+const BATCH: usize = 1024;
+
+/// Between two batches, unless one is full. While the onlooker rests, the worker has nobody to wake: waking it for each decision
+/// took more of the processors than all the rest of telling.
+const BEAT: Duration = Duration::from_millis(10);
 
 /// Whether an onlooker wants to know of a decision. Runs on the worker, so it must be quick.
 pub(crate) type Wanted = Box<dyn Fn(&Traced) -> bool + Send>;
@@ -48,16 +55,18 @@ pub(crate) struct Decisions {
     lost: Arc<AtomicU64>,
     room: Arc<AtomicUsize>,
     mailbox: Mailbox,
+    beat: Duration,
+    rests_until: Instant,
     /// Makes room for another onlooker.
     _permit: OwnedSemaphorePermit,
 }
 
 /// What comes next.
-pub(crate) enum Next {
-    /// So many decisions were lost.
-    Lost(u64),
-    /// This was decided.
-    Decided(Decision),
+pub(crate) struct Batch {
+    /// So many decisions were lost since the last batch.
+    pub(crate) lost: u64,
+    /// What was decided, in order.
+    pub(crate) decisions: Vec<Decision>,
 }
 
 /// Has the worker tell what is wanted from now on.
@@ -66,19 +75,29 @@ pub(crate) fn look_on(mailbox: &Mailbox, level: TraceLevel, wanted: Wanted, perm
     let (lost, room) = (Arc::default(), Arc::new(AtomicUsize::new(ROOM)));
     let onlooker = Onlooker { level, wanted, decision_tx, lost: Arc::clone(&lost), room: Arc::clone(&room) };
     mailbox.send(Command::LookOn(onlooker));
-    Decisions { decision_rx, lost, room, mailbox: mailbox.clone(), _permit: permit }
+    // Packets are large, so that there is room for few.
+    let beat = if level.frames { Duration::ZERO } else { BEAT };
+    Decisions { decision_rx, lost, room, mailbox: mailbox.clone(), beat, rests_until: Instant::now(), _permit: permit }
 }
 
 impl Decisions {
-    /// Waits for the next; `None` when the worker has ended.
-    pub(crate) async fn next(&mut self) -> Option<Next> {
-        let lost = self.lost.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            return Some(Next::Lost(lost));
+    /// Waits for decisions, and takes those that there are. The first one after a quiet time is taken at once. `None` when the
+    /// worker has ended.
+    pub(crate) async fn next(&mut self) -> Option<Batch> {
+        if self.rests_until > Instant::now() {
+            tokio::time::sleep_until(self.rests_until.into()).await;
         }
-        let decision = self.decision_rx.recv().await?;
-        self.room.fetch_add(decision.bytes(), Ordering::Relaxed);
-        Some(Next::Decided(decision))
+        let mut decisions = Vec::new();
+        let count = self.decision_rx.recv_many(&mut decisions, BATCH).await;
+        if count == 0 {
+            return None;
+        }
+        if count < BATCH {
+            self.rests_until = Instant::now() + self.beat;
+        }
+        let bytes = decisions.iter().map(Decision::bytes).sum();
+        self.room.fetch_add(bytes, Ordering::Relaxed);
+        Some(Batch { lost: self.lost.swap(0, Ordering::Relaxed), decisions })
     }
 }
 

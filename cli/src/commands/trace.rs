@@ -60,16 +60,11 @@ fn query(args: &TraceArgs) -> Result<Vec<(&'static str, String)>, CliError> {
     Ok(query)
 }
 
-/// The lines of an answer as they come, with whether another one is there already.
-fn lines(body: hyper::body::Incoming) -> impl Stream<Item = Result<(String, bool), CliError>> + Unpin {
+/// The lines of an answer as they come: as many whole ones as there are, at least one.
+fn lines(body: hyper::body::Incoming) -> impl Stream<Item = Result<String, CliError>> + Unpin {
     let state = (body.into_data_stream(), Vec::new());
     Box::pin(futures::stream::unfold(state, |(mut chunks, mut pending): (_, Vec<u8>)| async move {
         loop {
-            if let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = pending.drain(..=end).collect();
-                let more = pending.contains(&b'\n');
-                return Some((Ok((String::from_utf8_lossy(&line).into_owned(), more)), (chunks, pending)));
-            }
             match chunks.next().await? {
                 Ok(chunk) => pending.extend_from_slice(&chunk),
                 Err(source) => {
@@ -77,25 +72,37 @@ fn lines(body: hyper::body::Incoming) -> impl Stream<Item = Result<(String, bool
                     return Some((Err(error), (chunks, Vec::new())));
                 }
             }
+            if let Some(end) = pending.iter().rposition(|byte| *byte == b'\n') {
+                let rest = pending.split_off(end + 1);
+                return Some((Ok(String::from_utf8_lossy(&pending).into_owned()), (chunks, rest)));
+            }
         }
     }))
 }
 
 async fn print(
     args: &TraceArgs,
-    mut lines: impl Stream<Item = Result<(String, bool), CliError>> + Unpin,
+    mut lines: impl Stream<Item = Result<String, CliError>> + Unpin,
 ) -> Result<(), CliError> {
     let mut left = args.count.unwrap_or(u64::MAX);
     while left > 0 {
-        let Some(line) = lines.next().await else {
+        let Some(some) = lines.next().await else {
             return Err(CliError::failed("the lab has ended"));
         };
-        let line = line?.0;
-        match args.output {
-            TraceOutput::Json => output::print(&line)?,
-            TraceOutput::Text => output::print(&format!("{}\n", sentence(&parse(&line)?)))?,
+        let some = some?;
+        let mut text = String::with_capacity(some.len());
+        for line in some.lines() {
+            if left == 0 {
+                break;
+            }
+            left -= 1;
+            match args.output {
+                TraceOutput::Json => text += line,
+                TraceOutput::Text => text += &sentence(&parse(line)?),
+            }
+            text.push('\n');
         }
-        left -= 1;
+        output::print(&text)?;
     }
     Ok(())
 }
@@ -148,7 +155,7 @@ fn place(place: &Value) -> String {
 
 async fn capture(
     path: &Path,
-    mut lines: impl Stream<Item = Result<(String, bool), CliError>> + Unpin,
+    mut lines: impl Stream<Item = Result<String, CliError>> + Unpin,
     count: Option<u64>,
 ) -> Result<(), CliError> {
     let cannot = || format!("cannot write {}", path.display());
@@ -157,14 +164,16 @@ async fn capture(
     eprintln!("Writing packets to {} until Ctrl-C", path.display());
     let mut left = count.unwrap_or(u64::MAX);
     while left > 0 {
-        let Some(line) = lines.next().await else { return Err(CliError::failed("the lab has ended")) };
-        let (line, more) = line?;
-        write_frames(&mut capture, &parse(&line)?).context(cannot)?;
-        left -= 1;
-        // Whoever opens the file meanwhile sees whole packets, up to the latest one.
-        if !more || left == 0 {
-            capture.flush().context(cannot)?;
+        let Some(some) = lines.next().await else { return Err(CliError::failed("the lab has ended")) };
+        for line in some?.lines() {
+            if left == 0 {
+                break;
+            }
+            left -= 1;
+            write_frames(&mut capture, &parse(line)?).context(cannot)?;
         }
+        // Whoever opens the file meanwhile sees whole packets, up to the latest ones.
+        capture.flush().context(cannot)?;
     }
     Ok(())
 }

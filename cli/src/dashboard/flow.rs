@@ -90,15 +90,17 @@ pub(super) async fn follow(api: LabApi, flow_tx: mpsc::Sender<FlowEvent>) {
     let mut read: Vec<u8> = Vec::new();
     while let Some(Ok(frame)) = body.frame().await {
         read.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
-        while let Some(end) = read.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = read.drain(..=end).collect();
-            let event = serde_json::from_slice(&line).ok().and_then(|line| FlowEvent::read(&line));
+        let whole = read.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let rest = read.split_off(whole);
+        for line in read.split(|byte| *byte == b'\n') {
+            let event = serde_json::from_slice(line).ok().and_then(|line| FlowEvent::read(&line));
             if let Some(event) = event
                 && let Err(mpsc::error::TrySendError::Closed(_)) = flow_tx.try_send(event)
             {
                 return;
             }
         }
+        read = rest;
         if read.len() > MAX_LINE {
             return tracing::debug!("the trace makes no sense");
         }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Clocks, NameMatch, Place, Places};
 use crate::Netd;
-use crate::trace::{Decision, Decisions, Next, Wanted, look_on};
+use crate::trace::{Batch, Decisions, Wanted, look_on};
 
 /// How many may look on at once.
 pub const MAX_TRACES: usize = 16;
@@ -129,20 +129,21 @@ pub fn trace(netd: &Netd, query: TraceQuery) -> Option<Trace> {
 }
 
 impl Trace {
-    /// Waits for the next decision; `None` when the data plane has ended.
-    pub async fn next(&mut self) -> Option<TraceLine> {
-        match self.decisions.next().await? {
-            Next::Lost(lost) => Some(TraceLine {
-                event: "lost",
-                lost: Some(lost),
-                why: format!("{lost} decisions were lost, because they were not taken fast enough"),
-                ..TraceLine::empty(Timestamp::now())
-            }),
-            Next::Decided(Decision { at, traced }) => {
-                let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-                Some(TraceLine::of(&traced, &places, self.clocks.time(at)))
-            }
-        }
+    /// Waits for decisions, and returns those that have been made meanwhile, at least one; `None` when the data plane has ended.
+    pub async fn next(&mut self) -> Option<Vec<TraceLine>> {
+        let Batch { lost, decisions } = self.decisions.next().await?;
+        let lost = (lost > 0).then(|| TraceLine {
+            event: "lost",
+            lost: Some(lost),
+            why: format!("{lost} decisions were lost, because they were not taken fast enough"),
+            ..TraceLine::of_nothing(Timestamp::now())
+        });
+        let told = decisions.iter().map(|decision| {
+            // For each anew: the worker may want to ask them for a filter, and must not wait for all of this.
+            let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            TraceLine::of(&decision.traced, &places, self.clocks.time(decision.at))
+        });
+        Some(lost.into_iter().chain(told).collect())
     }
 }
 
@@ -183,7 +184,9 @@ fn target(traced: &Traced) -> Option<minisvc_translator::PortId> {
 }
 
 impl TraceLine {
-    fn empty(time: Timestamp) -> Self {
+    /// A line that says nothing yet.
+    #[must_use]
+    pub fn of_nothing(time: Timestamp) -> Self {
         Self {
             time,
             event: "packet",
@@ -244,7 +247,7 @@ impl TraceLine {
             },
             before: traced.frames.as_ref().map(|frames| frames.before.clone()),
             after: traced.frames.as_ref().map(|frames| frames.after.clone()),
-            ..Self::empty(time)
+            ..Self::of_nothing(time)
         }
     }
 }
