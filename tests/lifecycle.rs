@@ -2,11 +2,11 @@
 
 mod common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Lab, PATIENCE, eventually, fail, processes_with, signal, up_command};
+use common::{Lab, MINISVC, PATIENCE, eventually, fail, processes_with, signal, up_command};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -28,7 +28,7 @@ impl Host {
     }
 }
 
-/// Pods whose processes try to get away: one forks, one leaves its session, one is another user, one holds a socket.
+/// Pods whose processes try to get away: one forks below limits, one leaves its session, one is another user, one holds a socket.
 fn escape_artists(marker: &str) -> String {
     let pod = |name: &str, script: &str, extra: &str| {
         format!(
@@ -36,7 +36,7 @@ fn escape_artists(marker: &str) -> String {
              command: [sh, -c, {script:?}]\n    env: [{{name: ESCAPE, value: {marker}}}]\n{extra}---\n"
         )
     };
-    pod("forks", "(sleep 1000 &) ; sleep 1000 & wait", "")
+    pod("forks", "(sleep 1000 &) ; sleep 1000 & wait", "    resources: {limits: {memory: 100Mi, cpu: 500m}}\n")
         + &pod("setsid", "setsid sh -c 'sleep 1000 & sleep 1000' & wait", "")
         + &pod("other-user", "sleep 1000", "    securityContext: {runAsUser: 65534}\n")
         + &pod("deaf", "trap '' TERM HUP INT; while :; do sleep 1000; done", "")
@@ -53,10 +53,35 @@ fn lab_with_escape_artists(name: &str) -> (Lab, String) {
         (running == 4).then_some(())
     });
     eventually("their children", || (processes_with(&format!("ESCAPE={marker}")).len() >= 8).then_some(()));
+    let said = common::succeed(Command::new(MINISVC).arg("doctor").env("MINISVC_STATE_DIR", lab.state_dir()));
+    let unkept = said.lines().filter(|line| line.starts_with("Limits of")).collect::<String>();
+    let expected = !(unkept.contains("memory") && unkept.contains("cpu"));
+    assert_eq!(!groups_of(&lab).is_empty(), expected, "{said}");
     (lab, marker)
 }
 
-fn assert_nothing_left(marker: &str, before: &Host) {
+/// The directories of the lab's control groups, where the machine lets it have some.
+fn groups_of(lab: &Lab) -> Vec<PathBuf> {
+    fn search(directory: &Path, part: &str, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            if name.starts_with("minisvc-") {
+                found.extend(name.contains(part).then(|| entry.path()));
+            } else {
+                search(&entry.path(), part, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    search(Path::new("/sys/fs/cgroup"), &format!(".{}.", lab.pid()), &mut found);
+    found
+}
+
+fn assert_nothing_left(lab: &Lab, marker: &str, before: &Host) {
+    eventually("every control group of the lab to be gone", || groups_of(lab).is_empty().then_some(()));
     eventually("every process of the lab to be gone", || {
         processes_with(&format!("ESCAPE={marker}")).is_empty().then_some(())
     });
@@ -69,7 +94,7 @@ fn ctrl_c_leaves_nothing() {
     let before = Host::look();
     let (mut lab, marker) = lab_with_escape_artists("ctrl-c");
     assert!(lab.interrupt().success());
-    assert_nothing_left(&marker, &before);
+    assert_nothing_left(&lab, &marker, &before);
     assert!(!lab.api_socket().exists(), "the sockets are gone too");
 }
 
@@ -80,7 +105,7 @@ fn down_leaves_nothing_and_returns_when_it_is_true() {
     lab.run(&["down"]);
     assert!(processes_with(&format!("ESCAPE={marker}")).is_empty(), "down returned too early");
     assert!(lab.wait().success());
-    assert_nothing_left(&marker, &before);
+    assert_nothing_left(&lab, &marker, &before);
 }
 
 #[test]
@@ -88,7 +113,7 @@ fn kill_of_the_main_process_leaves_nothing() {
     let before = Host::look();
     let (mut lab, marker) = lab_with_escape_artists("kill-main");
     lab.kill();
-    assert_nothing_left(&marker, &before);
+    assert_nothing_left(&lab, &marker, &before);
 }
 
 #[test]
@@ -99,7 +124,7 @@ fn kill_of_the_sandbox_ends_the_lab_and_leaves_nothing() {
     signal(helper, Signal::SIGKILL);
     let status = lab.wait();
     assert_eq!(status.code(), Some(1), "an end that nobody asked for is a failure");
-    assert_nothing_left(&marker, &before);
+    assert_nothing_left(&lab, &marker, &before);
 }
 
 /// The sandbox's helper: the child of the main process that was started as `__sandbox`.

@@ -5,7 +5,7 @@ mod common;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::{Beside, Lab, MINISVC, echo, eventually, is_ready, pod, service, shell};
+use common::{Beside, Lab, MINISVC, echo, eventually, is_ready, pod, service, shell, succeed};
 use serde_json::{Value, json};
 
 /// The first container's status.
@@ -169,6 +169,71 @@ fn what_ends_is_told_and_started_again_as_its_policy_says() {
     let table = lab.run(&["get", "pods"]);
     for (name, status) in [("good", "Completed"), ("bad", "Error"), ("unmapped", "ErrImageNeverPull")] {
         assert!(table.lines().any(|line| line.starts_with(name) && line.contains(status)), "{name}: {table}");
+    }
+}
+
+/// Whether limits are kept on this machine. Where not, the user is told so by `doctor`, and by an Event of the first pod that has any.
+fn keeps(lab: &Lab, limit: &str) -> bool {
+    let text = succeed(lab.command(&["doctor"]).env("MINISVC_STATE_DIR", lab.state_dir()));
+    let remark = text.lines().find(|line| line.starts_with("Limits of ") && line.contains(limit));
+    let told = |event: &Value| {
+        event["reason"] == "LimitsNotKept" && event["message"].as_str().is_some_and(|said| said.contains(limit))
+    };
+    if remark.is_some() {
+        println!("{text}");
+        assert!(text.contains("mend: "), "{text}");
+        eventually("the user to be told", || lab.list("events").iter().any(told).then_some(()));
+    } else {
+        assert!(!lab.list("events").iter().any(told), "{text}");
+    }
+    remark.is_none()
+}
+
+// P-020
+#[test]
+fn limits_are_kept_and_their_victims_are_told_and_started_again() {
+    let lab = Lab::start("limits", &[]);
+    let limited = |mut container: Value, limits: &Value| {
+        container["resources"]["limits"] = limits.clone();
+        container
+    };
+    let memory = json!({"memory": "32Mi"});
+    // Takes 200 MiB at once.
+    let greedy = shell("main", "exec dd if=/dev/zero of=/dev/null bs=200M count=1");
+    lab.apply_all(&[
+        pod(
+            "greedy",
+            &json!([limited(greedy, &memory), limited(shell("beside", "exec sleep 1000"), &memory)]),
+            &Value::Null,
+        ),
+        pod("neighbour", &json!([limited(shell("main", "exec sleep 1000"), &memory)]), &Value::Null),
+        pod("busy", &json!([limited(shell("main", "while :; do :; done"), &json!({"cpu": "200m"}))]), &Value::Null),
+    ]);
+    lab.ready("neighbour");
+    if keeps(&lab, "memory") {
+        let is_waiting = |pod: &Value| container(pod)["state"]["waiting"]["reason"] == "CrashLoopBackOff";
+        let told = lab.until("told and started again", "pod", "greedy", |pod| {
+            // The containers are in the order of the manifest.
+            container(pod)["restartCount"].as_i64() >= Some(1) && is_waiting(pod)
+        });
+        let end = &container(&told)["lastState"]["terminated"];
+        assert_eq!((&end["reason"], &end["exitCode"]), (&json!("OOMKilled"), &json!(137)), "{told:#}");
+        for (name, position) in [("greedy", 1), ("neighbour", 0)] {
+            let status = &lab.get("pod", name)["status"]["containerStatuses"][position];
+            assert_eq!(
+                (&status["restartCount"], status["state"].get("running").is_some()),
+                (&json!(0), true),
+                "{name}"
+            );
+        }
+    }
+    lab.ready("busy");
+    if keeps(&lab, "cpu") {
+        // The time that this shell, which is in the container too, and its children get, in hundredths of a second.
+        let script = "(timeout 2 sh -c 'while :; do :; done'; :) 2>/dev/null; read -r stat </proc/$$/stat; set -- ${stat##*)}; \
+                      echo $((${14} + ${15}))";
+        let used: u32 = lab.exec_in("busy", &["sh", "-c", script]).trim().parse().expect("a number");
+        assert!(used < 100, "{used} hundredths of a second in two seconds");
     }
 }
 

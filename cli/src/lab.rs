@@ -279,6 +279,7 @@ impl Controlled for Inside {
                     stderr,
                     mounts: MountSpace::New(self.mounts.clone()),
                     terminal: execution.terminal,
+                    ..ProcessSpec::default()
                 };
                 self.workstation
                     .spawn(spec)

@@ -80,6 +80,7 @@ impl RunningContainer {
             stderr: spec.stderr,
             mounts: MountSpace::Of(running.process.id()),
             terminal: spec.terminal,
+            ..ProcessSpec::default()
         };
         place.spawn(process).await
     }

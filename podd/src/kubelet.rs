@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -148,6 +149,7 @@ impl Podd {
             recorder,
             shutdown: CancellationToken::new(),
             pods: Mutex::default(),
+            limits_told: AtomicBool::new(false),
         });
         sweep(&shared).await;
         let counting = AbortOnDropHandle::new(tokio::spawn(processes::watch(Arc::clone(&shared))));

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Secret, Service};
 use kube::runtime::reflector::Store;
 use kube::{Api, Client};
-use minisvc_sandbox::{Credentials, Namespace, Process, Sandbox};
+use minisvc_sandbox::{Credentials, Group, Namespace, Process, Sandbox};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) shutdown: CancellationToken,
     /// Pods that have a worker; as many as the API server has bound to our nodes.
     pub(crate) pods: Mutex<BTreeMap<PodKey, Arc<PodHandle>>>,
+    /// The user has been told that limits are not kept.
+    pub(crate) limits_told: AtomicBool,
 }
 
 impl Shared {
@@ -132,6 +135,8 @@ pub(crate) struct Running {
     pub(crate) environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     pub(crate) user: Option<Credentials>,
     pub(crate) directory: Option<PathBuf>,
+    /// If it has limits.
+    pub(crate) group: Option<Arc<Group>>,
 }
 
 impl PodHandle {

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -16,9 +16,10 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{ForkResult, getegid, geteuid, getpid, setsid};
 
 use crate::agent;
+use crate::cgroups;
 use crate::error::SandboxError;
 use crate::fds;
-use crate::protocol::{Hello, Launched, Made, MakeNamespace, decode, encode};
+use crate::protocol::{Hello, Launched, Made, MakeNamespace, OsText, decode, encode};
 use crate::spec::NamespaceSpec;
 use crate::sys;
 
@@ -63,10 +64,14 @@ fn run() -> io::Result<()> {
     let pidfd = sys::pidfd_open(getpid())?;
     fds::send(socket.as_fd(), &encode(&Launched::Up { own_user_namespace })?, &[pidfd.as_fd()])?;
     drop(pidfd);
-    serve(&socket)
+    let served = serve(&socket);
+    let groups: Vec<PathBuf> = hello.groups.into_iter().map(|OsText(path)| path.into()).collect();
+    cgroups::end_lab(&groups);
+    served
 }
 
-/// Makes namespaces until the main process closes its end, or ends. With PID 1 the kernel kills the rest of the lab.
+/// Makes namespaces until the main process closes its end, or ends. With PID 1 the kernel kills the rest of the lab, if
+/// [`cgroups::end_lab`] had no reason to do it before.
 fn serve(socket: &OwnedFd) -> io::Result<()> {
     while let Some((bytes, _)) = fds::recv(socket.as_fd())? {
         let MakeNamespace { spec } = decode(&bytes)?;

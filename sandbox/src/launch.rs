@@ -15,10 +15,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use crate::cgroups::{self, Cgroups, Group, Limits};
 use crate::error::{LaunchError, SandboxError};
 use crate::fds::{FdSocket, watch_fd};
 use crate::namespace::Namespace;
-use crate::protocol::{Hello, Launched, Made, MakeNamespace, decode, encode};
+use crate::protocol::{Hello, Launched, Made, MakeNamespace, OsText, decode, encode};
 use crate::spec::NamespaceSpec;
 use crate::sys;
 
@@ -60,6 +61,7 @@ struct Inner {
     request_tx: mpsc::Sender<MakeRequest>,
     asker: AbortHandle,
     own_user_namespace: bool,
+    cgroups: Arc<Cgroups>,
 }
 
 type MakeRequest = (NamespaceSpec, oneshot::Sender<Result<(OwnedFd, OwnedFd), SandboxError>>);
@@ -70,6 +72,9 @@ impl Sandbox {
     /// # Errors
     /// The program does not start or does not call [`helper_main`](crate::helper_main), or the kernel refuses a namespace.
     pub async fn launch(options: LaunchOptions) -> Result<Self, LaunchError> {
+        let cgroups = Arc::new(Cgroups::prepare(&options.lab));
+        // Not waited for: it is about labs that do not run any more.
+        tokio::task::spawn_blocking(cgroups::remove_abandoned_groups);
         let (socket, theirs) = FdSocket::pair()?;
         let mut starter = Command::new(&options.program)
             .arg0("minisvc")
@@ -82,7 +87,8 @@ impl Sandbox {
             .spawn()
             .map_err(|source| LaunchError::Start { program: options.program.clone(), source })?;
         let silence = |status| LaunchError::NoAnswer { program: options.program.clone(), status };
-        let hello = greet(&socket, &options.lab);
+        let groups = cgroups.directories().into_iter().map(|path| OsText(path.into())).collect();
+        let hello = greet(&socket, Hello { lab: options.lab.clone(), groups });
         let (launched, mut fds) = match timeout(LAUNCH_LIMIT, hello).await {
             Ok(Ok(Some(answer))) => answer,
             Ok(_) => return Err(silence(exit_status(&mut starter).await)),
@@ -98,7 +104,7 @@ impl Sandbox {
         let Some(pidfd) = fds.pop() else { return Err(silence(None)) };
         // The started process only made the helper, which is its sibling, and exits at once.
         exit_status(&mut starter).await;
-        Ok(Self { inner: Arc::new(Inner::new(pidfd, socket, own_user_namespace)?) })
+        Ok(Self { inner: Arc::new(Inner::new(pidfd, socket, own_user_namespace, cgroups)?) })
     }
 
     /// Whether the lab has a user namespace, in which only the user's own uid exists: without root, in short.
@@ -118,6 +124,12 @@ impl Sandbox {
         Namespace::connect(name, socket, pidfd).await
     }
 
+    /// Makes a control group for a container of a pod, with limits for the container and for the pod as a whole. What cannot be
+    /// limited on this machine is not, and said by [`Group::unkept`].
+    pub fn make_group(&self, pod: &str, container: &str, of_pod: Limits, own: Limits) -> Group {
+        Group::make(&self.inner.cgroups, pod, container, of_pod, own)
+    }
+
     /// Resolves when the helper, and with it everything in the lab, is dead.
     pub async fn closed(&self) {
         // An error means that the runtime is shutting down, which ends the wait as well.
@@ -129,18 +141,24 @@ impl Sandbox {
         self.inner.kill();
         self.closed().await;
         reap_now(self.inner.pidfd.get_ref());
+        remove_groups(Arc::clone(&self.inner.cgroups)).await;
     }
 }
 
 impl Inner {
-    fn new(pidfd: OwnedFd, socket: FdSocket, own_user_namespace: bool) -> Result<Self, LaunchError> {
+    fn new(
+        pidfd: OwnedFd,
+        socket: FdSocket,
+        own_user_namespace: bool,
+        cgroups: Arc<Cgroups>,
+    ) -> Result<Self, LaunchError> {
         let reaped = watch_fd(pidfd.try_clone()?)?;
         // Ends with the helper; detached because the zombie must be reaped even if nobody waits for it.
-        tokio::spawn(reap(reaped));
+        tokio::spawn(reap(reaped, Arc::clone(&cgroups)));
         // A full queue makes the callers of make_namespace wait.
         let (request_tx, request_rx) = mpsc::channel(WAITING_LIMIT);
         let asker = tokio::spawn(ask(socket, request_rx)).abort_handle();
-        Ok(Self { pidfd: watch_fd(pidfd)?, request_tx, asker, own_user_namespace })
+        Ok(Self { pidfd: watch_fd(pidfd)?, request_tx, asker, own_user_namespace, cgroups })
     }
 
     fn kill(&self) {
@@ -158,8 +176,8 @@ impl Drop for Inner {
     }
 }
 
-async fn greet(socket: &FdSocket, lab: &str) -> io::Result<Option<(Launched, Vec<OwnedFd>)>> {
-    socket.send(&encode(&Hello { lab: lab.to_owned() })?, &[]).await?;
+async fn greet(socket: &FdSocket, hello: Hello) -> io::Result<Option<(Launched, Vec<OwnedFd>)>> {
+    socket.send(&encode(&hello)?, &[]).await?;
     let Some((bytes, fds)) = socket.recv().await? else { return Ok(None) };
     Ok(Some((decode(&bytes)?, fds)))
 }
@@ -169,9 +187,16 @@ async fn exit_status(starter: &mut Child) -> Option<std::process::ExitStatus> {
 }
 
 /// The helper is our child (see `helper.rs`), so its zombie is ours to reap.
-async fn reap(pidfd: AsyncFd<OwnedFd>) {
+async fn reap(pidfd: AsyncFd<OwnedFd>, cgroups: Arc<Cgroups>) {
     let _ = pidfd.readable().await;
     reap_now(pidfd.get_ref());
+    remove_groups(cgroups).await;
+}
+
+/// The directories outlive the processes, which are dead with the helper.
+async fn remove_groups(cgroups: Arc<Cgroups>) {
+    // An error means that the runtime is shutting down; then the next start removes them.
+    let _ = tokio::task::spawn_blocking(move || cgroups.remove()).await;
 }
 
 fn reap_now(pidfd: &OwnedFd) {

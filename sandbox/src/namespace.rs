@@ -438,5 +438,8 @@ fn split(spec: ProcessSpec) -> Result<(SpawnRequest, Vec<OwnedFd>), SpawnError> 
         mounts: spec.mounts,
         terminal: spec.terminal,
     };
-    Ok((request, [spec.stdin, spec.stdout, spec.stderr].into_iter().flatten().collect()))
+    let doors = spec.group.as_ref().map(|group| group.doors()).transpose();
+    let doors = doors.map_err(|error| SandboxError::refused("enter the control group", error))?;
+    let streams = [spec.stdin, spec.stdout, spec.stderr].into_iter().flatten();
+    Ok((request, streams.chain(doors.into_iter().flatten()).collect()))
 }

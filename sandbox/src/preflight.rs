@@ -57,7 +57,9 @@ pub fn remarks() -> Vec<Problem> {
         mend: "Use Linux 6.14 or later, or start minisvc below a limit: systemd-run --user --scope -p TasksMax=8192 minisvc up".into(),
     }
     };
-    (!crate::can_limit_processes()).then(unlimited).into_iter().collect()
+    let mut remarks: Vec<Problem> = (!crate::can_limit_processes()).then(unlimited).into_iter().collect();
+    remarks.extend(crate::cgroups::remarks());
+    remarks
 }
 
 fn check_kernel(has_mount_setattr: bool) -> Option<Problem> {

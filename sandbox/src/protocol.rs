@@ -14,6 +14,8 @@ use crate::spec::{Credentials, ExitStatus, MountSpace, NamespaceSpec, SocketKind
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Hello {
     pub(crate) lab: String,
+    /// Directories of control groups to be removed at the end.
+    pub(crate) groups: Vec<OsText>,
 }
 
 /// helper → main process, first message; `Up` comes with a pidfd of the helper.
@@ -62,7 +64,8 @@ pub(crate) struct Reflection {
     pub(crate) last: u16,
 }
 
-/// A `ProcessSpec` without its descriptors: those travel beside it, in the order stdin, stdout, stderr, as far as given.
+/// A `ProcessSpec` without its descriptors: those travel beside it, in the order stdin, stdout, stderr, as far as given, then those
+/// by which the process enters its control group.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SpawnRequest {
     pub(crate) argv: Vec<OsText>,

@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroups::Group;
 use crate::protocol::os_text;
 
 /// A namespace to be made: one pod, one node, the workstation or the control plane.
@@ -153,6 +155,9 @@ pub struct ProcessSpec {
     pub stderr: Option<OwnedFd>,
     /// What it sees of the file tree.
     pub mounts: MountSpace,
+    /// The control group that it and everything it starts is limited by. One that is started in the mount space of another is in
+    /// that one's group too.
+    pub group: Option<Arc<Group>>,
     /// Make the terminal at `stdin` the controlling terminal. Every process gets a session of its own either way.
     pub terminal: bool,
 }

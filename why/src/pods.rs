@@ -337,6 +337,9 @@ fn crashes(facts: &Facts, pod: &Pod, status: &ContainerStatus) -> Problem {
             .look(&["minisvc", "kubectl", "describe", "pod", pod, "-n", namespace]);
     }
     let how = match end {
+        Some(end) if end.reason == "OOMKilled" => {
+            "needs more memory than its limit (resources.limits.memory) allows, and is killed".to_owned()
+        }
         Some(end) if end.signal.is_some_and(|signal| signal != 0) => {
             format!("is killed by signal {}", end.signal.unwrap_or_default())
         }

@@ -144,6 +144,20 @@ fn pods_that_do_not_serve() {
             mends: "",
         },
         Row {
+            label: "a container whose memory does not suffice",
+            breaks: |world| {
+                world.both(|pod| {
+                    waiting(pod, "CrashLoopBackOff", "waiting");
+                    pod["status"]["containerStatuses"][0]["lastState"] =
+                        json!({"terminated": {"exitCode": 137, "signal": 9, "reason": "OOMKilled"}});
+                });
+            },
+            asks: WEB,
+            cause: Cause::CrashLoop,
+            says: &["needs more memory than its limit", "and is killed again and again"],
+            mends: "",
+        },
+        Row {
             label: "a program that is not there",
             breaks: |world| {
                 world.both(|pod| {

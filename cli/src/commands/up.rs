@@ -280,6 +280,8 @@ pub(crate) fn leave_terminal_if_detached() {
 /// When the lab does not run.
 pub(crate) async fn down(args: &LabArgs) -> Result<(), CliError> {
     let home = LabHome::of(args)?;
+    // Also when the lab was killed, and there is nobody to talk to.
+    minisvc_sandbox::remove_abandoned_groups();
     let going = Conversation::with(&home)?;
     patiently("waiting for the pods to end and the lab to go down", going.down()).await?;
     eprintln!("The lab {:?} is down. Its objects and addresses are kept for the next minisvc up.", home.name);

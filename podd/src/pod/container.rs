@@ -24,7 +24,7 @@ pub(crate) struct End {
     pub(crate) code: i32,
     /// The signal that ended it.
     pub(crate) signal: Option<i32>,
-    /// `Completed`, `Error`, `StartError`.
+    /// `Completed`, `Error`, `OOMKilled`, `StartError`.
     pub(crate) reason: String,
     /// More than the code says, or empty.
     pub(crate) message: String,

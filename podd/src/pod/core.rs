@@ -443,12 +443,14 @@ impl PodState {
         if !self.is_latest(instance) || !self.containers[instance.container].ran() {
             return;
         }
-        let (code, signal) = match exit {
-            Exit::Code(code) => (code, None),
-            Exit::Signal(signal) => (128 + signal, Some(signal)),
+        let (code, signal, reason) = match exit {
+            Exit::Code(0) => (0, None, "Completed"),
+            Exit::Code(code) => (code, None, "Error"),
+            Exit::Signal(signal) => (128 + signal, Some(signal), "Error"),
+            Exit::OutOfMemory { code, signal } => (code, signal, "OOMKilled"),
         };
-        let reason = if code == 0 { "Completed" } else { "Error" }.to_owned();
-        let end = End { code, signal, reason, message: String::new(), started: None, finished: now.wall };
+        let end =
+            End { code, signal, reason: reason.to_owned(), message: String::new(), started: None, finished: now.wall };
         let wait = self.containers[instance.container].finish(end, now, self.limits);
         self.back_off(instance.container, wait, out);
     }

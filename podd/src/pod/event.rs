@@ -75,6 +75,13 @@ pub(crate) enum Exit {
     Code(i32),
     /// Killed by a signal.
     Signal(i32),
+    /// In either way, after the container had no memory left and the kernel had killed a process of it.
+    OutOfMemory {
+        /// Exit code, or 128 + the signal.
+        code: i32,
+        /// The signal that ended it.
+        signal: Option<i32>,
+    },
 }
 
 /// What to do.

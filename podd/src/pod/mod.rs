@@ -7,6 +7,7 @@ pub(crate) mod container;
 pub(crate) mod core;
 pub(crate) mod event;
 mod host_ports;
+mod limits;
 pub(crate) mod plan;
 pub(crate) mod publish;
 pub(crate) mod sandbox;

@@ -16,6 +16,7 @@ use tracing::debug;
 
 use super::container::Waiting;
 use super::event::{Instance, StartFailure};
+use super::limits;
 use super::sandbox::{PodSandbox, chain, log_dir, write_hosts};
 use crate::attach::AttachPoint;
 use crate::env::compose::{self, Objects};
@@ -81,6 +82,7 @@ pub(crate) async fn start(
     }
     let Stdio { theirs: [stdin, stdout, stderr], out, err, input, terminal } = stdio;
     give_streams([&stdin, &stdout, &stderr], owner);
+    let group = limits::group(shared, pod, container, instance);
     let named = container.working_dir.as_deref().filter(|dir| !dir.is_empty());
     let cwd = PathBuf::from(named.or(extras.directory).unwrap_or(NO_DIRECTORY));
     let spec = ProcessSpec {
@@ -92,6 +94,7 @@ pub(crate) async fn start(
         stdout,
         stderr,
         mounts: MountSpace::New(mounts),
+        group: group.clone(),
         terminal: terminal.is_some(),
     };
     let process = sandbox.namespace.spawn(spec).await.map_err(|error| spawn_failure(&error))?;
@@ -102,7 +105,7 @@ pub(crate) async fn start(
     let log = writer.subscribe();
     let (attach, fan) = AttachPoint::new(input, terminal, container.stdin_once.unwrap_or(false));
     let pump = AbortOnDropHandle::new(tokio::spawn(writer.pump(fan, out, err)));
-    Ok(Started { running: Running { process, environment, user, directory: Some(cwd) }, log, pump, attach })
+    Ok(Started { running: Running { process, environment, user, directory: Some(cwd), group }, log, pump, attach })
 }
 
 /// The standard streams of a container: its ends and ours.

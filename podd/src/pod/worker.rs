@@ -294,9 +294,16 @@ impl Worker {
     }
 
     fn wait_for_end(&mut self, instance: Instance, running: &Running, pump: AbortOnDropHandle<()>) {
-        let process = running.process.clone();
+        let (process, group) = (running.process.clone(), running.group.clone());
         self.spawn(async move {
-            let exit = match process.wait().await {
+            let status = process.wait().await;
+            // A container that copes with the loss of a process, and ends well, was not ended by it.
+            let short = status.as_code() != 0 && group.is_some_and(|group| group.oom_kills() > 0);
+            let exit = match status {
+                ExitStatus::Signal(signal) if short => {
+                    Exit::OutOfMemory { code: status.as_code(), signal: Some(signal) }
+                }
+                ExitStatus::Code(code) if short => Exit::OutOfMemory { code, signal: None },
                 ExitStatus::Code(code) => Exit::Code(code),
                 ExitStatus::Signal(signal) => Exit::Signal(signal),
             };

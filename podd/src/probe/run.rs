@@ -118,7 +118,7 @@ async fn exec(target: &Target<'_>, action: &ExecAction, limit: Duration) -> Resu
         stdout: Some(writer.into()),
         stderr: Some(again.into()),
         mounts: MountSpace::Of(target.running.process.id()),
-        terminal: false,
+        ..ProcessSpec::default()
     };
     let process = target.namespace.spawn(spec).await.map_err(|error| said(chain(&error)))?;
     let (status, text) = watch(&process, output, limit).await;

@@ -23,6 +23,8 @@ pub(super) struct Starting {
     pub(super) channel: OwnedFd,
     pub(super) space: Option<OwnedFd>,
     pub(super) owns_space: bool,
+    /// Of its control group.
+    pub(super) doors: Vec<OwnedFd>,
     pub(super) ran_as_requested: bool,
     /// It has ended already, and was reaped.
     pub(super) ended: Option<ExitStatus>,
@@ -35,6 +37,8 @@ pub(super) struct Running {
     pub(super) space: Option<OwnedFd>,
     /// The space was made for it, and ends with it.
     pub(super) owns_space: bool,
+    /// Of its control group, for those that are started in its space later.
+    pub(super) doors: Vec<OwnedFd>,
 }
 
 /// Kills every process in the mount namespace: what is left of a container when its first process has ended.

@@ -140,23 +140,26 @@ impl Agent {
         }
     }
 
-    fn start(&self, id: u64, request: &SpawnRequest, fds: Vec<OwnedFd>) -> Result<Starting, SpawnError> {
-        let shared_space = match request.mounts {
-            MountSpace::Agent | MountSpace::New(_) => None,
-            MountSpace::Of(of) => {
-                let mut running = self.running.values();
-                let running = running.find(|running| running.process == of.0).ok_or(SpawnError::NoSuchProcess)?;
-                let space = running.space.as_ref().map(OwnedFd::try_clone).transpose();
-                space.map_err(|error| SandboxError::refused("keep a mount space", error))?
-            }
-        };
-        let started = spawn::start(request, fds, shared_space.as_ref())?;
+    fn start(&self, id: u64, request: &SpawnRequest, mut fds: Vec<OwnedFd>) -> Result<Starting, SpawnError> {
+        let streams = request.stdio.iter().filter(|given| **given).count().min(fds.len());
+        let mut doors = fds.split_off(streams);
+        let mut shared_space = None;
+        if let MountSpace::Of(of) = request.mounts {
+            let mut running = self.running.values();
+            let running = running.find(|running| running.process == of.0).ok_or(SpawnError::NoSuchProcess)?;
+            let kept = |error| SandboxError::refused("keep a mount space", error);
+            shared_space = running.space.as_ref().map(OwnedFd::try_clone).transpose().map_err(kept)?;
+            let group: io::Result<Vec<OwnedFd>> = running.doors.iter().map(OwnedFd::try_clone).collect();
+            doors.extend(group.map_err(kept)?);
+        }
+        let started = spawn::start(request, fds, &doors, shared_space.as_ref())?;
         Ok(Starting {
             id,
             pid: started.pid,
             channel: started.channel,
             space: shared_space,
             owns_space: matches!(request.mounts, MountSpace::New(_)),
+            doors,
             ran_as_requested: started.ran_as_requested,
             ended: None,
         })
@@ -199,7 +202,8 @@ impl Agent {
         let answer =
             Answer::Spawned { process, pid: starting.pid.as_raw(), ran_as_requested: starting.ran_as_requested };
         self.answer(starting.id, answer, &[])?;
-        let running = Running { process, space: starting.space, owns_space: starting.owns_space };
+        let Starting { space, owns_space, doors, .. } = starting;
+        let running = Running { process, space, owns_space, doors };
         match starting.ended {
             Some(status) => self.ended(running, status),
             None => {

@@ -16,6 +16,7 @@ use nix::unistd::{
 };
 
 use crate::agent::mounts;
+use crate::cgroups;
 use crate::error::{OsError, SandboxError, SpawnError};
 use crate::fds;
 use crate::protocol::{OsText, SpawnRequest, encode};
@@ -34,14 +35,19 @@ pub(super) struct Started {
 
 /// Forks. The child reports over the channel: its mount namespace as a descriptor if it made one, then an error, or the end
 /// when the program runs.
-pub(super) fn start(request: &SpawnRequest, fds: Vec<OwnedFd>, space: Option<&OwnedFd>) -> Result<Started, SpawnError> {
+pub(super) fn start(
+    request: &SpawnRequest,
+    fds: Vec<OwnedFd>,
+    doors: &[OwnedFd],
+    space: Option<&OwnedFd>,
+) -> Result<Started, SpawnError> {
     let fork_failed = |error: io::Error| SpawnError::from(SandboxError::refused("start another process", error));
     let ran_as_requested = request.user.as_ref().is_none_or(may_become);
     let (ours, theirs) = fds::pair().map_err(fork_failed)?;
     match sys::fork().map_err(fork_failed)? {
         ForkResult::Parent { child } => Ok(Started { pid: child, channel: ours, ran_as_requested }),
         ForkResult::Child => {
-            let Err(error) = become_program(request, fds, space, theirs, ran_as_requested);
+            let Err(error) = become_program(request, (fds, doors), space, theirs, ran_as_requested);
             // Nobody could be told if this fails.
             let _ = error.report();
             std::process::exit(127)
@@ -76,12 +82,15 @@ impl Failed {
 
 fn become_program(
     request: &SpawnRequest,
-    fds: Vec<OwnedFd>,
+    (fds, doors): (Vec<OwnedFd>, &[OwnedFd]),
     space: Option<&OwnedFd>,
     channel: OwnedFd,
     change_user: bool,
 ) -> Result<Infallible, Failed> {
-    let prepared = prepare(request, fds, space, &channel);
+    // First of all, so that whatever is done for the program counts as the container's.
+    let prepared = cgroups::enter(doors)
+        .map_err(|error| SandboxError::refused("enter the control group", error).into())
+        .and_then(|()| prepare(request, fds, space, &channel));
     // From here on the only descriptor above 2 is the channel.
     let Ok(channel) = sys::close_all_but(channel) else {
         // Without the channel the agent sees a process that ended at once with code 127.

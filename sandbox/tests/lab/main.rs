@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 mod death;
+mod limits;
 mod mounts;
 mod network;
 mod processes;
@@ -69,6 +70,11 @@ const CHECKS: &[Check] = checks![
     death::test_a_lost_namespace_says_so,
     death::test_nothing_is_left_of_a_lab_of_many_namespaces,
     death::test_a_helper_that_is_none_is_reported,
+    limits::test_a_container_gets_no_more_memory_than_its_limit,
+    limits::test_limits_of_the_pod_hold_for_all_its_containers,
+    limits::test_a_container_gets_no_more_processor_time_than_its_limit,
+    limits::test_no_directory_outlives_the_main_process,
+    limits::test_what_both_have_left_is_removed_by_the_next_start,
     rootless::test_this_machine_lacks_nothing,
     rootless::test_what_this_machine_lacks_is_explained,
     rootless::test_everything_holds_without_root,

@@ -3,8 +3,9 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use minisvc_sandbox::helper_main;
+use minisvc_sandbox::{Limits, ProcessSpec, helper_main};
 
 use crate::support::{lab, marked, pod, shell};
 use crate::{mounts, network, rootless};
@@ -41,7 +42,10 @@ fn hold_lab(marker: &str) -> ExitCode {
     runtime.block_on(async {
         let lab = lab().await;
         let pod = pod(&lab).await;
-        let process = pod.spawn(marked(shell("setsid sleep 1000 & sleep 1000"), marker)).await.unwrap();
+        let limits = Limits { memory: Some(64 << 20), cpu: Some(500) };
+        let group = Arc::new(lab.make_group("uid", "held.0", Limits::default(), limits));
+        let spec = ProcessSpec { group: Some(Arc::clone(&group)), ..shell("setsid sleep 1000 & sleep 1000") };
+        let process = pod.spawn(marked(spec, marker)).await.unwrap();
         println!("ready");
         std::io::stdout().flush().unwrap();
         process.wait().await;

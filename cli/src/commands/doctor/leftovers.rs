@@ -1,6 +1,7 @@
 //! Labs that were killed, and what tests that were killed have left in the folder for temporary files.
 //!
-//! Nothing of a lab runs on or stays mounted after its end, however it ended; what stays are files.
+//! Nothing of a lab runs on or stays mounted after its end, however it ended; what stays are files, and directories of control
+//! groups.
 
 use std::path::Path;
 
@@ -21,6 +22,7 @@ pub(super) fn find(args: &DoctorArgs) -> Result<Vec<Problem>, CliError> {
     let any = LabHome::of(&LabArgs { name: "default".to_owned(), state_dir: args.state_dir.clone() })?;
     let mut found: Vec<Problem> = any.siblings().iter().filter(|lab| lab.was_killed()).map(killed).collect();
     found.extend(of_tests(&std::env::temp_dir()));
+    found.extend(minisvc_sandbox::abandoned_groups().iter().map(|group| abandoned(group)));
     Ok(found)
 }
 
@@ -30,6 +32,14 @@ fn killed(lab: &LabHome) -> Problem {
         what: format!("The lab {name:?} was killed."),
         why: format!("Nothing of it runs, but its objects and addresses are kept in {root}."),
         mend: format!("minisvc up --name {name} starts it again; rm -r {root} forgets it"),
+    }
+}
+
+fn abandoned(group: &Path) -> Problem {
+    Problem {
+        what: format!("The control group {} is left of a lab that was killed.", group.display()),
+        why: "Nothing runs in it any more.".to_owned(),
+        mend: "The next minisvc up or minisvc down removes it.".to_owned(),
     }
 }
 

@@ -380,6 +380,21 @@ fn a_failed_liveness_probe_kills_with_its_own_grace() {
     assert_eq!(rig.starts(), ["app"], "restartPolicy decides");
 }
 
+// P-020
+#[test]
+fn a_container_without_memory_left_says_so_and_is_restarted() {
+    let mut rig = Rig::up(one(json!({})));
+    rig.started("app");
+    rig.take();
+    rig.handle(Event::Exited(rig.latest("app"), Exit::OutOfMemory { code: 137, signal: Some(9) }));
+    assert_eq!(rig.starts(), ["app"], "restartPolicy decides");
+    rig.started("app");
+    let status = &rig.last.container_statuses.as_ref().expect("statuses")[0];
+    let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref()).expect("an end before");
+    assert_eq!((last.reason.as_deref(), last.exit_code, last.signal), (Some("OOMKilled"), 137, Some(9)));
+    assert_eq!(status.restart_count, 1);
+}
+
 // P-048, P-049
 #[test]
 fn pre_stop_counts_against_the_grace_and_has_two_extra_seconds() {

@@ -1,0 +1,67 @@
+//! What the containers of a pod may use at most, from the manifest to the sandbox.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use minisvc_sandbox::{Group, Limits};
+
+use super::event::Instance;
+use crate::env::quantity;
+use crate::shared::{Shared, reference};
+
+/// Makes the control group of an instance of a container, if it or its pod has limits.
+pub(super) fn group(shared: &Shared, pod: &Pod, container: &Container, instance: Instance) -> Option<Arc<Group>> {
+    let of_pod = limits(pod.spec.as_ref().and_then(|spec| spec.resources.as_ref()));
+    let own = limits(container.resources.as_ref());
+    if [of_pod, own] == [Limits::default(); 2] {
+        return None;
+    }
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    // The group of the instance before may still have processes that are about to die.
+    let name = format!("{}.{}", container.name, instance.attempt);
+    let group = shared.sandbox.make_group(uid, &name, of_pod, own);
+    // It is the machine's fault, so it is said once and not for each pod.
+    if !group.unkept().is_empty() && !shared.limits_told.swap(true, Ordering::Relaxed) {
+        let message = format!(
+            "Limits are not kept here ({}); minisvc doctor says what mends it, and this is not said again for other pods",
+            group.unkept().join("; ")
+        );
+        shared.recorder.record(reference(pod, Some(&container.name)), true, "LimitsNotKept", message);
+    }
+    Some(Arc::new(group))
+}
+
+fn limits(resources: Option<&ResourceRequirements>) -> Limits {
+    let Some(limits) = resources.and_then(|resources| resources.limits.as_ref()) else { return Limits::default() };
+    Limits { memory: amount(limits, "memory", "1"), cpu: amount(limits, "cpu", "1m") }
+}
+
+fn amount(limits: &BTreeMap<String, Quantity>, resource: &str, unit: &str) -> Option<u64> {
+    // The API server has refused what is no quantity.
+    quantity::divide(&limits.get(resource)?.0, unit)?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn limits_are_bytes_and_thousandths_of_a_processor() {
+        for (manifest, memory, cpu) in [
+            (json!({"limits": {"memory": "64Mi", "cpu": "200m"}}), Some(64 << 20), Some(200)),
+            (json!({"limits": {"cpu": "1.5"}}), None, Some(1500)),
+            (json!({"limits": {"cpu": "0.0001", "memory": "1k"}}), Some(1000), Some(1)),
+            (json!({"requests": {"memory": "64Mi", "cpu": "1"}}), None, None),
+            (json!({}), None, None),
+        ] {
+            let resources: ResourceRequirements = serde_json::from_value(manifest.clone()).expect("resources");
+            assert_eq!(limits(Some(&resources)), Limits { memory, cpu }, "{manifest}");
+        }
+        assert_eq!(limits(None), Limits::default());
+    }
+}
