@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use minisvc_apiserver::{ApiServer, Identity, Options};
 use minisvc_netd::{Config, Frontend, Link, LinkRole, Netd, PortId, Protocol};
-use minisvc_sandbox::{LaunchOptions, Namespace, NamespaceSpec, Sandbox, TunSpec};
+use minisvc_sandbox::{ExitStatus, LaunchOptions, Namespace, NamespaceSpec, ProcessSpec, Sandbox, TunSpec};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::UdpGsoSegment;
 use serde_json::json;
@@ -85,15 +85,16 @@ impl Wire {
         Self { sandbox, netd, client, backend, backend_port, api, stop, ipv6: client_address.is_ipv6() }
     }
 
-    /// A Service with TCP and UDP on port 80; the endpoint listens on 8080. Returns the virtual address.
+    /// A Service with TCP, UDP and SCTP on port 80; the endpoint listens on 8080. Returns the virtual address.
     async fn service(&self, name: &str, endpoints: &[IpAddr]) -> IpAddr {
         let spec = self.service_of_type(name, "ClusterIP", endpoints).await;
         spec.cluster_ip.expect("an address").parse().expect("an IP address")
     }
 
     async fn service_of_type(&self, name: &str, kind: &str, endpoints: &[IpAddr]) -> ServiceSpec {
+        let protocols = ["TCP", "UDP", "SCTP"];
         let ports =
-            |port: u16| json!([{"name": "tcp", "port": port}, {"name": "udp", "port": port, "protocol": "UDP"}]);
+            |port: u16| protocols.map(|name| json!({"name": name.to_lowercase(), "port": port, "protocol": name}));
         let family = if self.ipv6 { "IPv6" } else { "IPv4" };
         let spec = json!({"type": kind, "ipFamilies": [family], "ports": ports(80)});
         let service = json!({"metadata": {"name": name}, "spec": spec});
@@ -181,6 +182,51 @@ async fn tcp_through_a_virtual_ip_arrives_whole_and_from_the_client_s_own_addres
         tokio::time::timeout(PATIENCE, both).await.expect("in time").1.expect("received");
         assert!(received == sent, "{device:?}: {} of {} bytes came back, or others", received.len(), sent.len());
         assert_eq!(server.await.expect("no panic").ip(), CLIENT, "the backend sees the client");
+        wire.end().await;
+    }
+}
+
+/// Runs the program under test in the namespace and returns what it printed; `None` when it failed.
+async fn minisvc(place: &Namespace, args: &[&str]) -> Option<String> {
+    let (mut output, writer) = std::io::pipe().expect("a pipe");
+    let argv = std::iter::once(env!("CARGO_BIN_EXE_minisvc")).chain(args.iter().copied());
+    let spec = ProcessSpec { argv: argv.map(Into::into).collect(), stdout: Some(writer.into()), ..Default::default() };
+    let process = place.spawn(spec).await.expect("started");
+    let status = process.wait().await;
+    // The other end is closed with the process, so this does not wait.
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut output, &mut text).expect("text");
+    (status == ExitStatus::Code(0)).then_some(text)
+}
+
+// D-112, S-160
+#[tokio::test(flavor = "multi_thread")]
+async fn sctp_through_a_virtual_ip_is_answered_where_the_kernel_speaks_it() {
+    let protocols = std::fs::read_to_string("/proc/net/protocols").expect("readable");
+    if !protocols.lines().any(|line| line.starts_with("SCTP ")) {
+        println!("this kernel does not speak SCTP now; modprobe sctp loads it where there is a module");
+        return;
+    }
+    for device in DEVICES {
+        let wire = Wire::start(device).await;
+        let vip = wire.service("web", &[BACKEND]).await;
+        let echo = ProcessSpec {
+            argv: [env!("CARGO_BIN_EXE_minisvc"), "__echo"].map(Into::into).to_vec(),
+            env: [("PORT", "8080"), ("SCTP_PORT", "8080"), ("POD_NAME", "web-0")]
+                .map(|(name, value)| (name.into(), value.into()))
+                .to_vec(),
+            ..Default::default()
+        };
+        let _echo = wire.backend.spawn(echo).await.expect("started");
+        let asked = async {
+            loop {
+                if let Some(answer) = minisvc(&wire.client, &["__get", &format!("sctp://{vip}/some/path")]).await {
+                    return answer;
+                }
+            }
+        };
+        let answer = tokio::time::timeout(PATIENCE, asked).await.expect("an answer in time");
+        assert_eq!(answer, format!("200 web-0 saw {CLIENT} ask GET /some/path\n"), "{device:?}");
         wire.end().await;
     }
 }

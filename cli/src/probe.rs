@@ -3,12 +3,14 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, socket};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -26,7 +28,7 @@ const MAX_MESSAGE: usize = u16::MAX as usize;
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// `__get URL`: prints the status code and the body of an answer. An `https` URL is asked as programs in a pod do it, with
-/// the certificate and the token of their ServiceAccount. Ends with 1 if there is no answer.
+/// the certificate and the token of their ServiceAccount, an `sctp` URL as `http` over SCTP. Ends with 1 if there is no answer.
 pub(crate) fn get_main() -> ExitCode {
     finish(argument(2).and_then(|url| get(&url)))
 }
@@ -58,6 +60,7 @@ fn get(url: &str) -> Result<String, Failure> {
     let default_port = if scheme == "https" { 443 } else { 80 };
     let authority: http::uri::Authority = authority.parse()?;
     let host = authority.host().trim_matches(['[', ']']);
+    let connect = if scheme == "sctp" { connect_sctp } else { connect };
     let stream = connect(host, authority.port_u16().unwrap_or(default_port))?;
     let path = if path.is_empty() { "/" } else { path };
     // HTTP/1.0, so that the body is what follows until the end, in one piece.
@@ -88,6 +91,19 @@ fn connect(host: &str, port: u16) -> Result<TcpStream, Failure> {
         }
     }
     Err(last)
+}
+
+/// An SCTP socket of the one-to-one kind, which is used as one of TCP.
+fn connect_sctp(host: &str, port: u16) -> Result<TcpStream, Failure> {
+    let address = (host, port).to_socket_addrs()?.next().ok_or_else(|| format!("{host} has no address"))?;
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, SockProtocol::Sctp)?;
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE))?;
+    // This is also how long it waits for a connection.
+    stream.set_write_timeout(Some(PATIENCE))?;
+    nix::sys::socket::connect(stream.as_raw_fd(), &SockaddrStorage::from(address))?;
+    Ok(stream)
 }
 
 fn encrypt(stream: TcpStream, host: &str) -> Result<StreamOwned<ClientConnection, TcpStream>, Failure> {

@@ -3,7 +3,8 @@
 //! Paths: `/healthz` is always 200; `/readyz` is 200 until `/readyz/fail` and again after `/readyz/ok`; everything
 //! else answers one line: pod, node, client address, method and path.
 //!
-//! `PORT` says where it listens, `BIND` at which address instead of all. With `--as MANNER` it stands for a well-known image (see `manner`).
+//! `PORT` says where it listens, `BIND` at which address instead of all. `SCTP_PORT` asks for SCTP as well, where the kernel
+//! speaks it. With `--as MANNER` it stands for a well-known image (see `manner`).
 //!
 //! SIGTERM starts a drain, because connections are still sent here until every data plane has heard that this pod is
 //! no endpoint any more (D-091): it goes on accepting until nobody has come for [`QUIET`], at most for [`DRAIN`],
@@ -11,6 +12,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -18,6 +20,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, bind as bind_to, listen, socket,
+};
 
 use super::http::{self, Head, Parsed};
 use super::manner::{Facts, Manner, Plan, Task, plan};
@@ -71,9 +76,15 @@ pub fn echo_main() -> ExitCode {
     let pod = variable("POD_NAME").unwrap_or_else(|| host.clone());
     let node = variable("NODE_NAME").map(|node| format!(" on {node}")).unwrap_or_default();
     let bind = variable("BIND").and_then(|address| address.parse().ok());
+    let sctp_port = variable("SCTP_PORT").and_then(|port| port.parse().ok());
     let Plan { manner, port, udp_port } = plan;
     let echo = Arc::new(Echo { host, manner, ..Echo::new(format!("{pod}{node}")) });
-    match echo.listen(bind, port, udp_port) {
+    let listening = echo.listen(bind, port, udp_port).map_err(|error| format!("port {port}: {error}"));
+    let listening = listening.and_then(|()| match sctp_port {
+        Some(port) => echo.listen_sctp(bind, port).map_err(|error| format!("SCTP port {port}: {error}")),
+        None => Ok(()),
+    });
+    match listening {
         Ok(()) => match wait_for_signal(&signals) {
             Some(Signal::SIGTERM) => {
                 echo.drain();
@@ -84,7 +95,7 @@ pub fn echo_main() -> ExitCode {
         },
         Err(error) => {
             // To the container's log.
-            let _ = writeln!(std::io::stderr(), "cannot listen on port {port}: {error}");
+            let _ = writeln!(std::io::stderr(), "cannot listen on {error}");
             ExitCode::FAILURE
         }
     }
@@ -140,6 +151,18 @@ impl Echo {
         spawn(move || datagrams.return_datagrams(&udp))
     }
 
+    /// The same over SCTP, whose one-to-one sockets are used as those of TCP. Nobody who does not ask for it gets the kernel's module
+    /// loaded.
+    fn listen_sctp(self: &Arc<Self>, bind: Option<IpAddr>, port: u16) -> std::io::Result<()> {
+        let address = bind.unwrap_or_else(|| Ipv4Addr::UNSPECIFIED.into());
+        let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, SockProtocol::Sctp)?;
+        bind_to(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(address, port)))?;
+        listen(&socket, Backlog::MAXCONN)?;
+        let echo = Arc::clone(self);
+        spawn(move || echo.accept(&TcpListener::from(socket)))
+    }
+
     fn accept(self: &Arc<Self>, listener: &TcpListener) {
         for stream in listener.incoming() {
             let Ok(stream) = stream else {
@@ -168,7 +191,8 @@ impl Echo {
         let client = stream.peer_addr()?;
         let server = stream.local_addr()?;
         stream.set_read_timeout(Some(IDLE))?;
-        stream.set_nodelay(true)?;
+        // Another protocol has another name for it.
+        let _only_of_tcp = stream.set_nodelay(true);
         let mut pending = Vec::new();
         let mut chunk = [0; CHUNK];
         loop {
