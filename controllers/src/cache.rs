@@ -6,7 +6,7 @@
 //!
 //! Its size is that of the API server's store, which has the limits.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,6 +19,8 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::objects::{Files, Objects};
 
 /// What a cache can hold.
 pub(crate) trait Object:
@@ -83,7 +85,7 @@ pub(crate) struct Cache<K> {
 }
 
 struct State<K> {
-    objects: BTreeMap<Key, Arc<K>>,
+    objects: Objects<K>,
     /// The latest revision the watch has told of. An answer that is no later and whose object is not here is about an
     /// object that has been deleted since.
     seen: u64,
@@ -95,7 +97,13 @@ struct State<K> {
 
 impl<K: Object> Cache<K> {
     pub(crate) fn new() -> Arc<Self> {
-        let state = State { objects: BTreeMap::new(), seen: 0, deleted: HashSet::new(), written_while_listing: None };
+        Self::filing(|_| None)
+    }
+
+    /// A cache whose objects are also found by what `files` says of them ([`Self::filed`]).
+    pub(crate) fn filing(files: Files<K>) -> Arc<Self> {
+        let objects = Objects::new(files);
+        let state = State { objects, seen: 0, deleted: HashSet::new(), written_while_listing: None };
         Arc::new(Self { state: RwLock::new(state), handlers: RwLock::default(), synced: watch::Sender::new(false) })
     }
 
@@ -105,12 +113,12 @@ impl<K: Object> Cache<K> {
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<K>> {
-        self.read().objects.get(key).cloned()
+        self.read().objects.by_key().get(key).cloned()
     }
 
     /// Every object, ordered by namespace and name.
     pub(crate) fn all(&self) -> Vec<Arc<K>> {
-        self.read().objects.values().cloned().collect()
+        self.read().objects.by_key().values().cloned().collect()
     }
 
     /// The objects of one namespace, ordered by name.
@@ -124,11 +132,17 @@ impl<K: Object> Cache<K> {
         let from = Key::new(namespace, "");
         self.read()
             .objects
+            .by_key()
             .range((Bound::Included(from), Bound::Unbounded))
             .take_while(|(key, _)| key.namespace == namespace)
             .filter(|(_, object)| accept(object))
             .map(|(_, object)| object.clone())
             .collect()
+    }
+
+    /// The objects that are filed under this, ordered by name, however many others there are.
+    pub(crate) fn filed(&self, under: &Key) -> Vec<Arc<K>> {
+        self.read().objects.filed(under).to_vec()
     }
 
     /// Takes the server's answer to a create, update or patch.
@@ -202,7 +216,7 @@ impl<K: Object> Cache<K> {
                 return;
             }
             let revision = revision(object.meta()).unwrap_or(0);
-            match state.objects.get(&key) {
+            match state.objects.by_key().get(&key) {
                 Some(known) if !newer(object.meta(), known.meta()) => return,
                 None if origin == Origin::Own && revision <= state.seen => return,
                 _ => {}
@@ -224,7 +238,7 @@ impl<K: Object> Cache<K> {
                 state.deleted.remove(uid);
             }
             // A namesake may have been created, and written here, since.
-            match state.objects.get(&key) {
+            match state.objects.by_key().get(&key) {
                 Some(known) if known.meta().uid == object.meta().uid => state.objects.remove(&key),
                 _ => None,
             }
@@ -241,7 +255,13 @@ impl<K: Object> Cache<K> {
             state.deleted.clear();
             let written = state.written_while_listing.take().unwrap_or_default();
             present.extend(listed.iter().map(|object| Key::of(object.meta())));
-            state.objects.keys().filter(|key| !present.contains(key) && !written.contains(key)).cloned().collect()
+            state
+                .objects
+                .by_key()
+                .keys()
+                .filter(|key| !present.contains(key) && !written.contains(key))
+                .cloned()
+                .collect()
         };
         for key in missing {
             let removed = self.write().objects.remove(&key);

@@ -17,6 +17,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, Object};
+use crate::endpointslice;
+use crate::membership;
 use crate::pod::Pod;
 use crate::served::{Kind, is_served};
 
@@ -54,9 +56,9 @@ impl Caches {
             namespaces: Cache::new(),
             nodes: Cache::new(),
             pods: Cache::new(),
-            services: Cache::new(),
+            services: Cache::filing(membership::files),
             endpoints: Cache::new(),
-            slices: Cache::new(),
+            slices: Cache::filing(endpointslice::files),
             sets: Cache::new(),
             replication_controllers: Cache::new(),
             deployments: Cache::new(),

@@ -27,6 +27,7 @@ mod membership;
 mod mirroring;
 mod namespaces;
 mod nodes;
+mod objects;
 mod owners;
 mod pod;
 mod pod_writer;

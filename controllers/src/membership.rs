@@ -1,6 +1,7 @@
 //! Which Services a changed pod, Service or node concerns: shared by the controllers of EndpointSlices and Endpoints
 //! (S-198).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Service;
@@ -19,6 +20,24 @@ pub(crate) fn has_selector(service: &Service) -> bool {
     })
 }
 
+/// What Services are filed under: the first pair of their selector, which a pod that they select has among its labels.
+pub(crate) fn files(service: &Service) -> Option<Key> {
+    let pairs = service.spec.as_ref()?.selector.as_ref().filter(|_| has_selector(service))?;
+    let (name, value) = pairs.first_key_value()?;
+    Some(file(service.metadata.namespace.as_deref(), name, value))
+}
+
+fn file(namespace: Option<&str>, name: &str, value: &str) -> Key {
+    Key::new(namespace.unwrap_or_default(), format!("{name}={value}"))
+}
+
+/// The Services that select the pod.
+fn selecting(services: &Cache<Service>, pod: &Pod) -> Vec<Arc<Service>> {
+    let labels = pod.metadata.labels.iter().flatten();
+    let filed = labels.flat_map(|(name, value)| services.filed(&file(pod.metadata.namespace.as_deref(), name, value)));
+    filed.filter(|service| selects(service, pod)).collect()
+}
+
 /// The pods that the Service's selector matches, by name.
 pub(crate) fn selected(service: &Service, pods: &Cache<Pod>) -> Vec<Arc<Pod>> {
     pods.select(service.metadata.namespace.as_deref().unwrap_or_default(), |pod| selects(service, pod))
@@ -34,10 +53,13 @@ pub(crate) fn feed(caches: &Caches, queue: &Arc<Queue<Key>>, add: Add) {
         if !matters(change) {
             return;
         }
-        let Some(namespace) = change.states().find_map(|pod| pod.metadata.namespace.as_deref()) else { return };
-        for service in services.select(namespace, |service| change.states().any(|pod| selects(service, pod))) {
-            add(&to, Key::of(&service.metadata), "a pod changed");
-        }
+        // Each once, whether it selects one state or both.
+        let keys: BTreeSet<Key> = change
+            .states()
+            .flat_map(|pod| selecting(&services, pod))
+            .map(|service| Key::of(&service.metadata))
+            .collect();
+        keys.into_iter().for_each(|key| add(&to, key, "a pod changed"));
     });
     let to = queue.clone();
     caches.services.on_change(move |change| {
@@ -51,10 +73,8 @@ pub(crate) fn feed(caches: &Caches, queue: &Arc<Queue<Key>>, add: Add) {
         let (None, Some(node)) = (change.before, change.after) else { return };
         let waiting = pods.all().into_iter().filter(|pod| pods::node_name(pod) == node.metadata.name.as_deref());
         for pod in waiting {
-            for service in services.in_namespace(pod.metadata.namespace.as_deref().unwrap_or_default()) {
-                if selects(&service, &pod) {
-                    to.add(Key::of(&service.metadata), "a pod's node appeared");
-                }
+            for service in selecting(&services, &pod) {
+                to.add(Key::of(&service.metadata), "a pod's node appeared");
             }
         }
     });
@@ -86,6 +106,35 @@ mod tests {
     use super::*;
     use crate::cache::Origin;
     use crate::fixtures::{Fixture, pod};
+
+    // S-198
+    #[test]
+    fn a_pod_finds_the_services_that_select_it() {
+        let services = Cache::filing(files);
+        let all = [
+            ("one-pair", serde_json::json!({"app": "web"})),
+            ("two-pairs", serde_json::json!({"app": "web", "tier": "front"})),
+            ("another-value", serde_json::json!({"app": "api"})),
+            ("one-too-many", serde_json::json!({"app": "web", "zone": "z"})),
+            ("no-pair", serde_json::json!({})),
+        ];
+        for (name, selector) in all {
+            for namespace in ["default", "other"] {
+                let metadata = serde_json::json!({"namespace": namespace, "name": name, "resourceVersion": "1"});
+                let object = serde_json::json!({"metadata": metadata, "spec": {"selector": selector}});
+                services.wrote(serde_json::from_value(object).expect("a Service"));
+            }
+        }
+        let found = |pod: Fixture| -> Vec<String> {
+            selecting(&services, &pod.pod).iter().map(|service| Key::of(&service.metadata).to_string()).collect()
+        };
+        let web = pod("a").label("app", "web");
+        assert_eq!(found(web), ["default/one-pair"]);
+        let mut both = found(pod("a").label("app", "web").label("tier", "front"));
+        both.sort();
+        assert_eq!(both, ["default/one-pair", "default/two-pairs"]);
+        assert!(found(pod("a").label("tier", "front")).is_empty());
+    }
 
     // S-198
     #[test]

@@ -9,3 +9,4 @@ mod topology;
 pub(crate) mod write;
 
 pub(crate) use apply::wire;
+pub(crate) use write::files;

@@ -25,6 +25,12 @@ pub(crate) fn service_of(slice: &EndpointSlice, manager: &str) -> Option<Key> {
     Some(Key::new(slice.metadata.namespace.clone()?, labels.get(SERVICE_NAME)?.clone()))
 }
 
+/// What slices are filed under: their Service, whoever manages them.
+pub(crate) fn files(slice: &EndpointSlice) -> Option<Key> {
+    let service = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
+    Some(Key::new(slice.metadata.namespace.clone()?, service.clone()))
+}
+
 impl SliceWriter {
     pub(crate) fn new(client: Client, slices: Arc<Cache<EndpointSlice>>) -> Self {
         Self { client, slices }
@@ -32,13 +38,13 @@ impl SliceWriter {
 
     /// The slices of a Service that `manager` manages.
     pub(crate) fn slices_of(&self, service: &Key, manager: &str) -> Vec<Arc<EndpointSlice>> {
-        // A namespace may have thousands: nothing is copied of those of other Services.
-        self.slices.select(&service.namespace, |slice| {
-            let label = |name: &str| slice.metadata.labels.as_ref()?.get(name).map(String::as_str);
-            label(SERVICE_NAME) == Some(&service.name)
-                && label(MANAGED_BY) == Some(manager)
+        let mut slices = self.slices.filed(service);
+        slices.retain(|slice| {
+            let labels = slice.metadata.labels.as_ref();
+            labels.and_then(|labels| labels.get(MANAGED_BY)).map(String::as_str) == Some(manager)
                 && slice.metadata.deletion_timestamp.is_none()
-        })
+        });
+        slices
     }
 
     pub(crate) async fn apply(&self, namespace: &str, changes: Changes) -> Result<(), Error> {
