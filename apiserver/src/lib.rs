@@ -16,6 +16,7 @@ mod handlers;
 mod health;
 mod identity;
 mod in_memory;
+mod list_body;
 mod meta;
 mod metrics;
 mod negotiate;

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header};
@@ -12,6 +13,7 @@ use minisvc_store::{Record, Revision};
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
+use crate::list_body::ListBody;
 use crate::negotiate::{Form, Shape};
 use crate::paging::More;
 use crate::registry::Resource;
@@ -66,14 +68,18 @@ impl Renderer {
     }
 
     /// The answer to a list.
-    pub(crate) fn list(&self, records: &[Arc<Record>], revision: Revision, more: &More) -> Response {
+    pub(crate) fn list(&self, records: Vec<Arc<Record>>, revision: Revision, more: &More) -> Response {
         let metadata = list_metadata(revision, more);
         match self.form {
+            Form { shape: Shape::Object, yaml: false } if self.resource.stored_as.is_none() => {
+                let body = Body::new(ListBody::new(self.list_head(&metadata), records));
+                ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+            }
             Form { shape: Shape::Object, yaml: false } => {
-                json_bytes(StatusCode::OK, self.list_text(records, &metadata))
+                json_bytes(StatusCode::OK, self.list_text(&records, &metadata))
             }
             Form { shape: Shape::Object, .. } => {
-                let value = stored::decode(&self.list_text(records, &metadata));
+                let value = stored::decode(&self.list_text(&records, &metadata));
                 self.value(StatusCode::OK, &value)
             }
             Form { shape: Shape::Metadata(version), .. } => {
@@ -173,17 +179,19 @@ impl Renderer {
         }
     }
 
+    /// What comes before the first object of a list.
+    fn list_head(&self, metadata: &Value) -> String {
+        let (kind, version) = (self.resource.kind, self.resource.api_version());
+        format!("{{\"kind\":\"{kind}List\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":[")
+    }
+
     fn list_text(&self, records: &[Arc<Record>], metadata: &Value) -> Bytes {
         self.join(records.iter().map(|record| &record.value), metadata)
     }
 
     fn join<'a>(&self, texts: impl Iterator<Item = &'a Bytes> + Clone, metadata: &Value) -> Bytes {
         let size: usize = texts.clone().map(Bytes::len).sum();
-        let head = format!(
-            "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
-            self.resource.kind,
-            self.resource.api_version()
-        );
+        let head = self.list_head(metadata);
         let mut joined = BytesMut::with_capacity(head.len() + size + 3);
         joined.extend_from_slice(head.as_bytes());
         for (index, text) in texts.enumerate() {

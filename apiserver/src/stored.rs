@@ -3,8 +3,7 @@
 //! This is the one place that decides how the text is laid out; lists and watches rely on it to cut and join bytes without
 //! reading them.
 
-use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use bytes::Bytes;
 use minisvc_store::{Head, Key, Revision};
@@ -27,10 +26,12 @@ pub(crate) fn kinds() -> &'static Registry {
 }
 
 /// An object as text, with a gap for its revision.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Encoded {
     before: Vec<u8>,
     after: Vec<u8>,
+    /// The text with the revision it was stored at: what is kept, told to watchers and answered is one piece of memory.
+    stored: OnceLock<Bytes>,
 }
 
 impl Encoded {
@@ -73,7 +74,12 @@ impl Encoded {
             }
         }
         after.push(b'}');
-        Self { before, after }
+        Self { before, after, stored: OnceLock::new() }
+    }
+
+    /// The text as it is stored; a transaction has one revision, so each call gives the same.
+    pub(crate) fn stored(&self, revision: Revision) -> Bytes {
+        self.stored.get_or_init(|| self.at(revision)).clone()
     }
 
     /// The text with this revision.
@@ -134,27 +140,21 @@ pub(crate) fn decode(text: &[u8]) -> Value {
     serde_json::from_slice(text).unwrap_or(Value::Null)
 }
 
-/// What selectors and the garbage collector ask of a record.
+/// What selectors ask of a record.
 pub(crate) fn parse_head(key: &Key, text: &[u8]) -> Head {
     if key.resource.starts_with('+') {
         return Head::default();
     }
-    let object = decode(text);
+    head(key, &decode(text))
+}
+
+/// The same of an object in its stored form.
+pub(crate) fn head(key: &Key, object: &Value) -> Head {
     let metadata = &object["metadata"];
-    let labels: BTreeMap<String, String> = metadata["labels"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
-        .collect();
-    let owners = metadata["ownerReferences"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|owner| owner["uid"].as_str().map(str::to_owned))
-        .collect();
-    let fields = kinds().of_storage(&key.resource).map_or_else(Vec::new, |kind| (kind.selectable)(&object));
-    Head { uid: metadata["uid"].as_str().unwrap_or_default().to_owned(), labels, owners, fields }
+    let labels = metadata["labels"].as_object().into_iter().flatten();
+    let labels = labels.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
+    let fields = kinds().of_storage(&key.resource).map_or_else(Vec::new, |kind| (kind.selectable)(object));
+    Head::new(metadata["uid"].as_str().unwrap_or_default(), labels, fields)
 }
 
 /// A record with the defaults that have come since it was written (S-033).

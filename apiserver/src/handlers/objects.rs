@@ -84,13 +84,13 @@ impl Selection {
             }
             _ => None,
         };
-        let fields = own.as_ref().unwrap_or(&head.fields);
-        let field = |name: &str| match name {
-            "metadata.name" => Some(&*record.key.name),
-            "metadata.namespace" => Some(&*record.key.namespace),
-            other => fields.iter().find(|(key, _)| *key == other).map(|(_, value)| value.as_str()),
+        let field = |name: &str| match (name, &own) {
+            ("metadata.name", _) => Some(&*record.key.name),
+            ("metadata.namespace", _) => Some(&*record.key.namespace),
+            (other, Some(fields)) => fields.iter().find(|(key, _)| *key == other).map(|(_, value)| value.as_str()),
+            (other, None) => head.field(other),
         };
-        self.fields.matches(field) && self.labels.matches(|key| head.labels.get(key).map(String::as_str))
+        self.fields.matches(field) && self.labels.matches(|key| head.label(key))
     }
 }
 
@@ -141,7 +141,7 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response, ApiError> {
         }
         more.token = Some(Token { revision: moment, after }.encode());
     }
-    Ok(renderer.list(&records, revision, &more))
+    Ok(renderer.list(records, revision, &more))
 }
 
 /// A writer for this request.

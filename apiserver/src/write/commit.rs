@@ -49,7 +49,7 @@ impl Writer<'_> {
         object: &Value,
         plan: &AllocationPlan,
     ) -> Result<Bytes, Lost> {
-        let encoded = Encoded::new(object);
+        let encoded = Arc::new(Encoded::new(object));
         if self.dry_run {
             return Ok(match outcome {
                 Outcome::Created { .. } => encoded.unstored(),
@@ -59,27 +59,31 @@ impl Writer<'_> {
         let (key, mut txn) = self.object_ops(outcome, object, &encoded);
         self.claim_ops(&mut txn, plan, &key);
         let revision = self.server.store.commit(txn).await.map_err(|error| self.lost(error))?;
-        Ok(encoded.at(revision))
+        Ok(encoded.stored(revision))
     }
 
-    fn object_ops(&self, outcome: Outcome<'_>, object: &Value, encoded: &Encoded) -> (Key, Txn) {
-        let text = encoded.clone();
-        let encode = move |revision| text.at(revision);
+    fn object_ops(&self, outcome: Outcome<'_>, object: &Value, encoded: &Arc<Encoded>) -> (Key, Txn) {
+        let text = Arc::clone(encoded);
+        let encode = move |revision| text.stored(revision);
+        let head = |key: &Key| stored::head(key, object);
         match outcome {
             Outcome::Created { namespace } => {
                 let key = Key::new(self.resource.storage(), self.namespace, meta::text(object, "name"));
                 let mut expect = vec![Expectation::Absent(key.clone())];
                 // The namespace must not have begun to terminate in between.
                 expect.extend(namespace.map(|record| Expectation::At(record.key.clone(), record.revision)));
-                (key.clone(), Txn { expect, ops: vec![Op::put(key, encode)] })
+                let op = Op::put(key.clone(), encode).with_head(head(&key));
+                (key, Txn { expect, ops: vec![op] })
             }
             Outcome::Updated(record) => {
                 let expect = vec![Expectation::At(record.key.clone(), record.revision)];
-                (record.key.clone(), Txn { expect, ops: vec![Op::put(record.key.clone(), encode)] })
+                let op = Op::put(record.key.clone(), encode).with_head(head(&record.key));
+                (record.key.clone(), Txn { expect, ops: vec![op] })
             }
             Outcome::Removed(record) => {
                 let expect = vec![Expectation::At(record.key.clone(), record.revision)];
-                (record.key.clone(), Txn { expect, ops: vec![Op::delete(record.key.clone(), encode)] })
+                let op = Op::delete(record.key.clone(), encode).with_head(head(&record.key));
+                (record.key.clone(), Txn { expect, ops: vec![op] })
             }
         }
     }
@@ -119,9 +123,9 @@ impl Writer<'_> {
         let (Claim::ClusterIp(address), Some(key)) = (claim, address_key(claim)) else { return };
         let (uid, created) = (Uuid::new_v4().to_string(), meta::timestamp(self.now));
         let object = ipaddress::of_service(*address, &owner.namespace, &owner.name, &uid, &created);
-        let encoded = Encoded::new(&object);
+        let (encoded, head) = (Encoded::new(&object), stored::head(&key, &object));
         txn.expect.push(Expectation::Absent(key.clone()));
-        txn.ops.push(Op::put(key, move |revision| encoded.at(revision)));
+        txn.ops.push(Op::put(key, move |revision| encoded.at(revision)).with_head(head));
     }
 
     fn lost(&self, error: CommitError) -> Lost {

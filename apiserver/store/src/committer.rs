@@ -12,7 +12,7 @@ use tracing::{error, info};
 use crate::backend::{Backend, BackendError, Batch, Before, Change};
 use crate::state::Shared;
 use crate::store::Options;
-use crate::types::{CommitError, Encode, Event, EventKind, Key, Op, Record, Revision, Txn};
+use crate::types::{CommitError, Encode, Event, EventKind, Head, Key, Op, Record, Revision, Txn};
 
 /// Most transactions in one batch: bounds how long the first of them waits for the last.
 const BATCH_TXNS: usize = 256;
@@ -139,24 +139,28 @@ impl Committer {
 
     fn event(&self, op: Op, revision: Revision, staged: &Staged) -> Result<Event, CommitError> {
         let previous = self.newest(op.key(), staged);
-        let (key, encode, kind) = match op {
-            Op::Put { key, encode } if previous.is_none() => (key, encode, EventKind::Added),
-            Op::Put { key, encode } => (key, encode, EventKind::Modified),
+        let (key, head, encode, kind) = match op {
+            Op::Put { key, head, encode } if previous.is_none() => (key, head, encode, EventKind::Added),
+            Op::Put { key, head, encode } => (key, head, encode, EventKind::Modified),
             Op::Delete { key, .. } if previous.is_none() => return Err(CommitError::Conflict(key)),
-            Op::Delete { key, encode } => (key, encode, EventKind::Deleted),
+            Op::Delete { key, head, encode } => (key, head, encode, EventKind::Deleted),
         };
-        let record = self.record(key, encode, revision)?;
+        let key = match &previous {
+            Some(previous) => previous.key.clone(),
+            None => self.shared.read().with_known_names(key),
+        };
+        let record = self.record(key, head, encode, revision)?;
         Ok(Event { kind, record: Arc::new(record), previous })
     }
 
     /// Runs the caller's code. A panic in it is the caller's failure, not the end of all writing.
-    fn record(&self, key: Key, encode: Encode, revision: Revision) -> Result<Record, CommitError> {
+    fn record(&self, key: Key, head: Option<Head>, encode: Encode, revision: Revision) -> Result<Record, CommitError> {
         if [&key.resource, &key.namespace, &key.name].iter().any(|part| part.contains('\0')) {
             return Err(CommitError::BadKey(key));
         }
         let made = catch_unwind(AssertUnwindSafe(|| {
             let value = encode(revision);
-            let head = (self.options.parse_head)(&key, &value);
+            let head = head.unwrap_or_else(|| (self.options.parse_head)(&key, &value));
             (value, head)
         }));
         let Ok((value, head)) = made else { return Err(CommitError::Encode(key)) };

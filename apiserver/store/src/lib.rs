@@ -8,6 +8,7 @@
 mod backend;
 mod committer;
 mod memory;
+mod pack;
 mod sled;
 mod state;
 mod store;

@@ -16,18 +16,23 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tracing::warn;
 
 use crate::backend::{Backend, BackendError, Batch, Change, Loaded, Stored};
+use crate::pack::{self, Packer};
 use crate::store::OpenError;
 use crate::types::{Key, Revision};
 
-/// The format of the state directory that this version reads and writes.
-pub const FORMAT: u32 = 1;
+/// The format of the state directory that this version writes.
+pub const FORMAT: u32 = 2;
+/// An earlier one that is read too, and becomes the present one: it had no packed records.
+const EARLIER_FORMAT: u32 = 1;
 
-/// The version of a record's encoding, its first byte.
-const RECORD_VERSION: u8 = 1;
+/// The version of a record's encoding, its first byte: the object as it is.
+const PLAIN: u8 = 1;
+/// The same for an object that was packed.
+const PACKED: u8 = 2;
 /// Bytes of a segment of the log. sled moves a leaf out of the log at a quarter of this.
 const SEGMENT: usize = 2 << 20;
 /// Most bytes of a chunk with its header. 20 of them with the longest keys (about 600 bytes) are 332 KiB of the 512 KiB.
@@ -76,6 +81,7 @@ struct Open {
     file: File,
     /// How many chunks each record has that has more than one, by the encoded key without chunk number.
     chunks: HashMap<Vec<u8>, u16>,
+    packer: Packer,
 }
 
 impl SledBackend {
@@ -166,7 +172,7 @@ impl Open {
         };
         let path = objects.join("db");
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|error| io_error(&path, error))?;
-        Ok(Self { db, file, chunks: HashMap::new() })
+        Ok(Self { db, file, chunks: HashMap::new(), packer: Packer::new() })
     }
 
     fn load(&mut self) -> Result<Loaded, BackendError> {
@@ -194,7 +200,11 @@ impl Open {
             if first.chunks > 1 {
                 self.chunks.insert(first.prefix.to_vec(), first.chunks);
             }
-            loaded.records.push(Stored { key: first.key, revision: first.revision, value: data.freeze() });
+            let value = match first.packed {
+                true => pack::unpack(&data).ok_or_else(|| bad(&first.key, "it cannot be unpacked"))?.into(),
+                false => data.freeze(),
+            };
+            loaded.records.push(Stored { key: first.key, revision: first.revision, value });
         }
         Ok(loaded)
     }
@@ -203,7 +213,10 @@ impl Open {
         let prefix = key_prefix(&change.key);
         let had = self.chunks.remove(&prefix).unwrap_or(1);
         let has = match &change.value {
-            Some(value) => stage_value(&prefix, change.revision, value, writes),
+            Some(value) => match self.packer.pack(value) {
+                Some(packed) => stage_value(&prefix, change.revision, PACKED, packed, writes),
+                None => stage_value(&prefix, change.revision, PLAIN, value, writes),
+            },
             None => 0,
         };
         for number in has..had {
@@ -216,11 +229,11 @@ impl Open {
 }
 
 /// Writes a value's chunks and says how many there are.
-fn stage_value(prefix: &[u8], revision: Revision, value: &Bytes, writes: &mut sled::Batch) -> u16 {
+fn stage_value(prefix: &[u8], revision: Revision, version: u8, value: &[u8], writes: &mut sled::Batch) -> u16 {
     let (first, rest) = value.split_at(value.len().min(CHUNK - FIRST_HEADER));
     // Values end at 8 MiB, which is 513 chunks.
     let chunks = u16::try_from(1 + rest.len().div_ceil(CHUNK - NEXT_HEADER)).unwrap_or(u16::MAX);
-    let head = [&[RECORD_VERSION][..], &revision.0.to_be_bytes(), &chunks.to_be_bytes(), first].concat();
+    let head = [&[version][..], &revision.0.to_be_bytes(), &chunks.to_be_bytes(), first].concat();
     writes.insert(chunk_key(prefix, 0), head);
     for (number, data) in (1..chunks).zip(rest.chunks(CHUNK - NEXT_HEADER)) {
         writes.insert(chunk_key(prefix, number), [&revision.0.to_be_bytes()[..], data].concat());
@@ -234,6 +247,7 @@ struct First<'a> {
     prefix: &'a [u8],
     revision: Revision,
     chunks: u16,
+    packed: bool,
     data: &'a [u8],
 }
 
@@ -246,13 +260,14 @@ impl<'a> First<'a> {
             return Err(bad(&name, "its beginning is missing"));
         }
         let (version, rest) = value.split_first().ok_or_else(unreadable)?;
-        if *version != RECORD_VERSION {
-            return Err(bad(&name, &format!("it has encoding {version}, this minisvc reads {RECORD_VERSION}")));
+        if ![PLAIN, PACKED].contains(version) {
+            return Err(bad(&name, &format!("it has encoding {version}, this minisvc reads {PLAIN} and {PACKED}")));
         }
         let (revision, rest) = rest.split_first_chunk::<8>().ok_or_else(unreadable)?;
         let (chunks, data) = rest.split_first_chunk::<2>().ok_or_else(unreadable)?;
         let revision = Revision(u64::from_be_bytes(*revision));
-        Ok(Self { key: name, prefix, revision, chunks: u16::from_be_bytes(*chunks), data })
+        let packed = *version == PACKED;
+        Ok(Self { key: name, prefix, revision, chunks: u16::from_be_bytes(*chunks), packed, data })
     }
 }
 
@@ -272,12 +287,12 @@ fn chunk_key(prefix: &[u8], number: u16) -> Vec<u8> {
 }
 
 fn encode_floor(floor: Revision) -> Vec<u8> {
-    [&[RECORD_VERSION][..], &floor.0.to_be_bytes()].concat()
+    [&[PLAIN][..], &floor.0.to_be_bytes()].concat()
 }
 
 fn decode_floor(value: &[u8]) -> Result<Revision, BackendError> {
     match value.split_first() {
-        Some((&RECORD_VERSION, rest)) => rest.try_into().ok(),
+        Some((&PLAIN, rest)) => rest.try_into().ok(),
         _ => None,
     }
     .map(|bytes| Revision(u64::from_be_bytes(bytes)))
@@ -309,30 +324,34 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// Refuses a directory of another format, and marks a new one.
+/// Refuses a directory of another format, and marks a new one and one of the earlier format.
 fn check_format(directory: &Path, objects: &Path) -> Result<(), OpenError> {
     let path = directory.join("format");
     let found = match fs::read_to_string(&path) {
         Ok(found) => found.trim().to_owned(),
         // The mark is made before anything else, so objects without one are not ours.
         Err(error) if error.kind() == io::ErrorKind::NotFound && objects.exists() => "unknown".to_owned(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let new = directory.join("format.new");
-            let write = || {
-                let mut file = File::create(&new)?;
-                writeln!(file, "{FORMAT}")?;
-                file.sync_all()?;
-                fs::rename(&new, &path)
-            };
-            write().map_err(|error| io_error(&path, error))?;
-            return Ok(sync_directory(directory)?);
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return mark_format(directory, &path),
         Err(error) => return Err(io_error(&path, error).into()),
     };
-    if found == FORMAT.to_string() {
-        return Ok(());
+    match found.parse() {
+        Ok(FORMAT) => Ok(()),
+        // Marked before a record is written that an earlier program would not understand.
+        Ok(EARLIER_FORMAT) => mark_format(directory, &path),
+        _ => Err(OpenError::Format { path: directory.to_owned(), found, expected: FORMAT }),
     }
-    Err(OpenError::Format { path: directory.to_owned(), found, expected: FORMAT })
+}
+
+fn mark_format(directory: &Path, path: &Path) -> Result<(), OpenError> {
+    let new = directory.join("format.new");
+    let write = || {
+        let mut file = File::create(&new)?;
+        writeln!(file, "{FORMAT}")?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    write().map_err(|error| io_error(path, error))?;
+    Ok(sync_directory(directory)?)
 }
 
 fn sync_directory(directory: &Path) -> Result<(), BackendError> {

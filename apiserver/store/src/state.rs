@@ -96,17 +96,29 @@ struct Shelf {
 }
 
 impl State {
-    pub(crate) fn new(records: Vec<Arc<Record>>, opened_at: Revision, limits: RingLimits) -> Self {
+    pub(crate) fn new(records: impl IntoIterator<Item = Record>, opened_at: Revision, limits: RingLimits) -> Self {
         let mut state = Self { revision: opened_at, closed: false, opened_at, limits, shelves: BTreeMap::new() };
         for record in records {
-            let resource = Arc::clone(&record.key.resource);
-            state.shelf(&resource).insert(record);
+            let key = state.with_known_names(record.key);
+            let resource = Arc::clone(&key.resource);
+            state.shelf(&resource).insert(Arc::new(Record { key, ..record }));
         }
         state
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<&Arc<Record>> {
         self.shelves.get(&key.resource)?.namespaces.get(&key.namespace)?.get(&key.name)
+    }
+
+    /// The key with the names of resource and namespace that other records have: thousands of records then share them.
+    pub(crate) fn with_known_names(&self, mut key: Key) -> Key {
+        if let Some((resource, shelf)) = self.shelves.get_key_value(&key.resource) {
+            key.resource = Arc::clone(resource);
+            if let Some((namespace, _)) = shelf.namespaces.get_key_value(&key.namespace) {
+                key.namespace = Arc::clone(namespace);
+            }
+        }
+        key
     }
 
     pub(crate) fn list(&self, resource: &str, namespace: Option<&str>) -> Vec<Arc<Record>> {
@@ -209,12 +221,12 @@ impl Ring {
     }
 
     fn push(&mut self, event: Event, limits: RingLimits) {
-        self.bytes += event.record.value.len();
+        self.bytes += event.bytes();
         self.events.push_back(event);
         // The newest event always stays, or a large object could never be watched.
         while self.events.len() > 1 && (self.events.len() > limits.events || self.bytes > limits.bytes) {
             let Some(gone) = self.events.pop_front() else { break };
-            self.bytes -= gone.record.value.len();
+            self.bytes -= gone.bytes();
             self.first += 1;
             self.forgotten = gone.record.revision;
         }

@@ -28,7 +28,7 @@ pub struct Options {
     pub upgrade: fn(&Key, &[u8]) -> Option<Bytes>,
     /// Most events kept per resource for watches to resume from; the oldest go first.
     pub ring_events: usize,
-    /// Most bytes of objects kept in those events per resource; the oldest go first.
+    /// Most bytes of objects, as they were before and after, kept in those events per resource; the oldest go first.
     pub ring_bytes: usize,
     /// Most volatile records, all resources together; those written longest ago go first.
     pub volatile_records: usize,
@@ -37,7 +37,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Options with the usual limits: 4096 events and 32 MiB of history per resource, 4096 volatile records.
+    /// Options with the usual limits: 4096 events and 16 MiB of history per resource, 4096 volatile records.
     #[must_use]
     pub fn new(parse_head: fn(&Key, &[u8]) -> Head, volatile: fn(&Key) -> bool) -> Self {
         Self {
@@ -46,7 +46,7 @@ impl Options {
             restamp: restamp_json,
             upgrade: |_, _| None,
             ring_events: 4 * Txn::MAX_OPS,
-            ring_bytes: 32 << 20,
+            ring_bytes: 16 << 20,
             volatile_records: 4096,
             queue: 256,
         }
@@ -140,10 +140,10 @@ impl Store {
         let records = loaded.records.into_iter().map(|stored| {
             let value = (options.upgrade)(&stored.key, &stored.value).unwrap_or(stored.value);
             let head = (options.parse_head)(&stored.key, &value);
-            Arc::new(Record { key: stored.key, revision: stored.revision, head, value })
+            Record { key: stored.key, revision: stored.revision, head, value }
         });
         let limits = RingLimits { events: options.ring_events, bytes: options.ring_bytes };
-        let shared = Arc::new(Shared::new(State::new(records.collect(), opened_at, limits)));
+        let shared = Arc::new(Shared::new(State::new(records, opened_at, limits)));
 
         let (request_tx, request_rx) = mpsc::channel(options.queue.max(1));
         let committer = Committer::new(backend, Arc::clone(&shared), options, loaded.floor);

@@ -1,6 +1,5 @@
 //! The words of the store: keys, records, transactions and events. No behaviour beyond construction.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -58,17 +57,44 @@ impl fmt::Display for Key {
     }
 }
 
-/// What selectors and the garbage collector ask of an object, read once when it is written.
+/// What selectors ask of an object, read once when it is written. Every record has one, so it takes no more room than its texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Head {
     /// `metadata.uid`.
-    pub uid: String,
-    /// `metadata.labels`.
-    pub labels: BTreeMap<String, String>,
-    /// The uids in `metadata.ownerReferences`.
-    pub owners: Vec<String>,
-    /// Selectable fields by their path, such as `spec.nodeName`.
-    pub fields: Vec<(&'static str, String)>,
+    pub uid: Box<str>,
+    /// `metadata.labels`, by key.
+    labels: Box<[(Box<str>, Box<str>)]>,
+    /// Selectable fields that are not empty.
+    fields: Box<[(&'static str, Box<str>)]>,
+}
+
+impl Head {
+    /// A head of `metadata.uid`, `metadata.labels`, and the selectable fields by their path, such as `spec.nodeName`.
+    pub fn new<'a>(
+        uid: &str,
+        labels: impl IntoIterator<Item = (&'a str, &'a str)>,
+        fields: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Self {
+        let mut labels: Vec<(Box<str>, Box<str>)> =
+            labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        labels.sort_unstable();
+        let fields = fields.into_iter().filter(|(_, value)| !value.is_empty());
+        let fields: Vec<_> = fields.map(|(path, value)| (path, value.into_boxed_str())).collect();
+        Self { uid: uid.into(), labels: labels.into(), fields: fields.into() }
+    }
+
+    /// The value of a label.
+    #[must_use]
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let at = self.labels.binary_search_by(|(known, _)| (**known).cmp(key)).ok()?;
+        self.labels.get(at).map(|(_, value)| &**value)
+    }
+
+    /// The value of a selectable field; none is the same as an empty one.
+    #[must_use]
+    pub fn field(&self, path: &str) -> Option<&str> {
+        self.fields.iter().find(|(known, _)| *known == path).map(|(_, value)| &**value)
+    }
 }
 
 /// One object as it was at one revision.
@@ -104,6 +130,13 @@ pub struct Event {
     pub record: Arc<Record>,
     /// The state before the change: selectors need it to tell who leaves and who arrives.
     pub previous: Option<Arc<Record>>,
+}
+
+impl Event {
+    /// Bytes of the objects it keeps.
+    pub(crate) fn bytes(&self) -> usize {
+        self.record.value.len() + self.previous.as_ref().map_or(0, |previous| previous.value.len())
+    }
 }
 
 /// Makes the bytes of an object once the transaction's revision is known.
@@ -145,6 +178,8 @@ pub enum Op {
     Put {
         /// What to write.
         key: Key,
+        /// What selectors ask of it, if the writer knows; otherwise it is read from the bytes.
+        head: Option<Head>,
         /// Makes the object's bytes.
         encode: Encode,
     },
@@ -152,6 +187,8 @@ pub enum Op {
     Delete {
         /// What to remove.
         key: Key,
+        /// As for [`Op::Put`].
+        head: Option<Head>,
         /// Makes the bytes of the last state, for the event.
         encode: Encode,
     },
@@ -160,12 +197,20 @@ pub enum Op {
 impl Op {
     /// Create or replace `key` with what `encode` makes.
     pub fn put(key: Key, encode: impl FnOnce(Revision) -> Bytes + Send + 'static) -> Self {
-        Self::Put { key, encode: Box::new(encode) }
+        Self::Put { key, head: None, encode: Box::new(encode) }
     }
 
     /// Remove `key`; `encode` makes the last state for the event.
     pub fn delete(key: Key, encode: impl FnOnce(Revision) -> Bytes + Send + 'static) -> Self {
-        Self::Delete { key, encode: Box::new(encode) }
+        Self::Delete { key, head: None, encode: Box::new(encode) }
+    }
+
+    /// Spares the committer, of which there is one, reading the head out of the bytes.
+    #[must_use]
+    pub fn with_head(mut self, known: Head) -> Self {
+        let (Self::Put { head, .. } | Self::Delete { head, .. }) = &mut self;
+        *head = Some(known);
+        self
     }
 
     /// The key it is about.

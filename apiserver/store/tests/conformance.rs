@@ -98,7 +98,7 @@ async fn an_object_is_stored_under_the_revision_it_carries(fixture: impl Fixture
     assert!(revision > before);
     let record = store.get(&pod("a")).unwrap();
     assert_eq!((record.revision, text(&record.value)), (revision, format!("one@{revision}")));
-    assert_eq!(record.head.uid, "one");
+    assert_eq!(&*record.head.uid, "one");
     assert_eq!(store.revision(), revision);
 }
 
@@ -263,6 +263,14 @@ async fn history_is_limited_by_size_too(fixture: impl Fixture) {
     // The newest event stays, however large.
     let mut watch = store.watch("pods", first).unwrap();
     assert_eq!(next(&mut watch).await.record.revision, second);
+    // The state before a change is kept for its event, and counts too.
+    write(&store, &pod("c"), &"x".repeat(4_000)).await;
+    let start = store.revision();
+    let changed = write(&store, &pod("c"), &"x".repeat(4_000)).await;
+    assert!(store.watch("pods", start).is_ok());
+    write(&store, &pod("d"), &"x".repeat(3_000)).await;
+    assert!(store.watch("pods", start).is_err());
+    assert!(store.watch("pods", changed).is_ok());
 }
 
 //
@@ -342,7 +350,7 @@ async fn records_survive_and_revisions_grow(fixture: impl Fixture) {
     let store = fixture.open();
     assert_eq!((listing(&store, "nodes", None), listing(&store, "pods", None)), (nodes, pods));
     let record = store.get(&pod("kept")).unwrap();
-    assert_eq!((record.revision, record.head.uid.as_str()), (kept, "v"));
+    assert_eq!((record.revision, &*record.head.uid), (kept, "v"));
     assert!(store.revision() > last);
     // The history before is gone, and whoever wants it is told.
     assert_eq!(store.watch("pods", last).unwrap_err().oldest, store.revision());
@@ -393,11 +401,11 @@ async fn volatile_records_are_bounded(fixture: impl Fixture) {
 
 async fn large_values_come_back_whole(fixture: impl Fixture) {
     let store = fixture.open();
-    let large = "0123456789abcdef".repeat(65_536);
+    let large = noise(1 << 20);
     let revision = write(&store, &pod("large"), &large).await;
     let edges: Vec<usize> = [16_384 - 11, 2 * 16_384 - 19].iter().flat_map(|edge| edge - 8..edge + 2).collect();
     for length in &edges {
-        write(&store, &pod(&length.to_string()), &"y".repeat(*length)).await;
+        write(&store, &pod(&length.to_string()), &noise(*length)).await;
     }
     let before = listing(&store, "pods", None);
     within(store.close()).await;
@@ -409,8 +417,8 @@ async fn large_values_come_back_whole(fixture: impl Fixture) {
 async fn values_shrink_and_grow(fixture: impl Fixture) {
     let store = fixture.open();
     for length in [100_000, 10, 50_000, 200_000, 20_000] {
-        write(&store, &pod("a"), &"z".repeat(length)).await;
-        write(&store, &pod("b"), &"z".repeat(length)).await;
+        write(&store, &pod("a"), &noise(length)).await;
+        write(&store, &pod("b"), &noise(length)).await;
     }
     remove(&store, &pod("b")).await;
     let before = listing(&store, "pods", None);

@@ -207,7 +207,10 @@ fn content(id: u64) -> String {
     let mut random = Random(id);
     let length = if random.below(12) == 0 { random.below(90_000) } else { random.below(1500) };
     let fill = char::from(b'a' + u8::try_from(random.below(26)).unwrap());
-    format!("{id}:{}", fill.to_string().repeat(usize::try_from(length).unwrap()))
+    let length = usize::try_from(length).unwrap();
+    // Half of them are packed.
+    let text = if id.is_multiple_of(2) { fill.to_string().repeat(length) } else { noise(length) };
+    format!("{id}:{text}")
 }
 
 fn say(line: &str) {

@@ -62,8 +62,33 @@ async fn another_format_is_refused_with_both_versions_and_a_way_out() {
     // Objects without a mark were never ours: refused as well, and not touched.
     fs::remove_file(&format).unwrap();
     assert!(matches!(open(directory.path()), Err(OpenError::Format { found, .. }) if found == "unknown"));
-    fs::write(&format, "1\n").unwrap();
+    fs::write(&format, format!("{FORMAT}\n")).unwrap();
     assert_eq!(listing(&open(directory.path()).unwrap(), "pods", None).len(), 1);
+}
+
+#[tokio::test]
+async fn a_directory_of_the_earlier_format_is_read_and_becomes_one_of_this() {
+    let directory = tempfile::tempdir().unwrap();
+    let raw = || sled::Config::new().path(directory.path().join("objects")).segment_size(2 << 20).open().unwrap();
+    // As version 1 wrote it: encoding, revision, number of chunks, and the object as it is.
+    let db = raw();
+    db.insert(b"pods\0default\0old\0\0\0", [&[1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 1][..], b"v@9"].concat()).unwrap();
+    db.flush().unwrap();
+    drop(db);
+    fs::write(directory.path().join("format"), "1\n").unwrap();
+    let store = open(directory.path()).unwrap();
+    assert_eq!(listing(&store, "pods", None), ["default/old=v@9"]);
+    assert_eq!(fs::read_to_string(directory.path().join("format")).unwrap(), format!("{FORMAT}\n"));
+    // What is written now is packed where that is less.
+    let long = "minisvc ".repeat(100);
+    write(&store, &pod("new"), &long).await;
+    within(store.close()).await;
+    let db = raw();
+    let packed = db.get(b"pods\0default\0new\0\0\0").unwrap().unwrap();
+    assert!(packed[0] == 2 && packed.len() < 100, "{packed:?}");
+    drop(db);
+    let listed = listing(&open(directory.path()).unwrap(), "pods", None);
+    assert!(listed[0].contains(&long) && listed[1].contains("v@9"), "{listed:?}");
 }
 
 #[tokio::test]
@@ -93,7 +118,7 @@ async fn a_damaged_snapshot_is_set_aside_and_nothing_is_lost() {
         for life in 0..3 {
             let store = open(directory.path()).unwrap();
             for number in 0..100 {
-                write(&store, &pod(&format!("{number}")), &format!("{life} {}", "x".repeat(number * 300))).await;
+                write(&store, &pod(&format!("{number}")), &format!("{life} {}", noise(number * 300))).await;
             }
             remove(&store, &pod(&life.to_string())).await;
             last = listing(&store, "pods", None).join("\n");
@@ -132,9 +157,9 @@ async fn no_value_ever_lands_in_a_file_that_is_not_synced() {
             for number in 0..24 {
                 let long = key("pods", &"n".repeat(253), &format!("{}{number:03}", "p".repeat(250)));
                 let length = (number * 7_000 + round * 16_000) % 90_000;
-                write(&store, &long, &"x".repeat(length)).await;
+                write(&store, &long, &noise(length)).await;
             }
-            write(&store, &pod("megabyte"), &"y".repeat(1 << 20)).await;
+            write(&store, &pod("megabyte"), &noise(1 << 20)).await;
         }
         assert_eq!(blobs(), Vec::<PathBuf>::new());
         expected = listing(&store, "pods", None).join("\n");

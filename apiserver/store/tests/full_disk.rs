@@ -64,7 +64,7 @@ async fn a_full_disk_is_an_error_and_not_the_end(directory: &Path) {
         Store::open(backend, options()).unwrap()
     };
     let store = open();
-    let large = "x".repeat(500_000);
+    let large = noise(500_000);
     let mut watch = store.watch("pods", store.revision()).unwrap();
     let mut written = 0;
     let refused = loop {

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
-use kube::core::PartialObjectMeta;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client};
@@ -16,6 +15,7 @@ use tokio::sync::watch as flag;
 use tokio_util::sync::CancellationToken;
 
 use super::graph::{Entry, FOREGROUND, Graph, ORPHAN};
+use super::metadata::Metadata;
 use super::verdict::{Owner, Propagation, Verdict, blocks, verdict};
 use crate::error::{Error, is_status};
 use crate::queue::{Backoff, Queue, Reason};
@@ -23,8 +23,6 @@ use crate::served::Kind;
 use crate::worker::{Next, Reconciler};
 
 const BACKOFF: Backoff = Backoff { base: Duration::from_millis(50), cap: Duration::from_secs(60), retries: 100 };
-
-type Metadata = PartialObjectMeta<DynamicObject>;
 
 /// The controller; keys are uids.
 pub(crate) struct Collector {

@@ -2,6 +2,7 @@
 
 mod apply;
 mod graph;
+mod metadata;
 mod verdict;
 
 pub(crate) use apply::{watch_kind, wire};

@@ -108,7 +108,7 @@ pub async fn publish(
     let mut publisher = Publisher {
         recorder: Recorder::new(client.clone(), Reporter { controller: "minisvc".to_owned(), instance: None }),
         shared: Arc::new(shared),
-        services: BTreeMap::new(),
+        wishes: BTreeMap::new(),
         running: BTreeMap::new(),
     };
     let services = watcher::watcher(Api::<Service>::all(client), watcher::Config::default());
@@ -121,10 +121,29 @@ pub async fn publish(
         };
         match event {
             Some(Ok(Event::Init)) => listing.clear(),
-            Some(Ok(Event::InitApply(service))) => drop(listing.insert(key_of(&service), service)),
-            Some(Ok(Event::InitDone)) => publisher.services = std::mem::take(&mut listing),
-            Some(Ok(Event::Apply(service))) => drop(publisher.services.insert(key_of(&service), service)),
-            Some(Ok(Event::Delete(service))) => drop(publisher.services.remove(&key_of(&service))),
+            Some(Ok(Event::InitApply(service))) => {
+                if let Some(wish) = publisher.wish(&service) {
+                    listing.insert(key_of(&service), wish);
+                }
+                // Complete only with the end of the list.
+                continue;
+            }
+            Some(Ok(Event::InitDone)) => publisher.wishes = std::mem::take(&mut listing),
+            Some(Ok(Event::Apply(service))) => {
+                let (key, wish) = (key_of(&service), publisher.wish(&service));
+                if wish.as_ref() == publisher.wishes.get(&key) {
+                    continue;
+                }
+                match wish {
+                    Some(wish) => publisher.wishes.insert(key, wish),
+                    None => publisher.wishes.remove(&key),
+                };
+            }
+            Some(Ok(Event::Delete(service))) => {
+                if publisher.wishes.remove(&key_of(&service)).is_none() {
+                    continue;
+                }
+            }
             Some(Err(error)) => tracing::debug!(%error, "the watch of Services broke off and is resumed"),
             None => break,
         }
@@ -144,10 +163,18 @@ fn key_of(service: &Service) -> Key {
     (service.namespace().unwrap_or_default(), service.name_any())
 }
 
+/// What is to be published of a Service, and how Events refer to it.
+#[derive(Debug, Clone, PartialEq)]
+struct Wish {
+    exposures: Vec<Exposure>,
+    reference: ObjectReference,
+}
+
 struct Publisher {
     recorder: Recorder,
     shared: Arc<Shared>,
-    services: BTreeMap<Key, Service>,
+    /// Of the Services that want something: most want nothing.
+    wishes: BTreeMap<Key, Wish>,
     running: BTreeMap<Exposure, Running>,
 }
 
@@ -156,14 +183,17 @@ impl Publisher {
         self.running.values().map(|running| running.published.clone()).collect()
     }
 
+    fn wish(&self, service: &Service) -> Option<Wish> {
+        let exposures = exposures(service, &self.shared.config);
+        (!exposures.is_empty()).then(|| Wish { exposures, reference: service.object_ref(&()) })
+    }
+
     /// Ends and starts listeners until they are what the Services want. Whether anything changed.
     async fn settle(&mut self) -> bool {
         let wanted: BTreeMap<Exposure, ObjectReference> = self
-            .services
+            .wishes
             .values()
-            .flat_map(|service| {
-                exposures(service, &self.shared.config).into_iter().map(|exposure| (exposure, service.object_ref(&())))
-            })
+            .flat_map(|wish| wish.exposures.iter().map(|exposure| (exposure.clone(), wish.reference.clone())))
             .take(LIMIT)
             .collect();
         if wanted.len() == LIMIT {

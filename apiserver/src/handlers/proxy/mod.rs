@@ -110,10 +110,8 @@ fn find(call: &Call<'_>) -> Result<Target, ApiError> {
 fn endpoint(server: &Server, namespace: &str, id: &Id, service: &Value) -> Result<SocketAddr, ApiError> {
     let port = target::service_port(id, service)?;
     let (records, _) = server.store.list("endpointslices.discovery.k8s.io", Some(namespace));
-    let of_service = |labels: &std::collections::BTreeMap<String, String>| {
-        labels.get("kubernetes.io/service-name").is_some_and(|name| *name == id.name)
-    };
-    let slices = records.iter().filter(|record| of_service(&record.head.labels));
+    let slices =
+        records.iter().filter(|record| record.head.label("kubernetes.io/service-name") == Some(id.name.as_str()));
     let mut candidates: Vec<_> =
         slices.flat_map(|record| target::candidates(&stored::decode(&record.value), namespace, &port)).collect();
     while !candidates.is_empty() {

@@ -14,8 +14,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Test values are `TEXT@REVISION`; the head's uid is the text.
 pub(crate) fn parse_head(_: &Key, value: &[u8]) -> Head {
-    let uid = String::from_utf8_lossy(value).split('@').next().unwrap_or_default().to_owned();
-    Head { uid, ..Head::default() }
+    let text = String::from_utf8_lossy(value);
+    Head::new(text.split('@').next().unwrap_or_default(), [], [])
 }
 
 pub(crate) fn volatile(key: &Key) -> bool {
@@ -73,6 +73,18 @@ pub(crate) fn listing(store: &Store, resource: &str, namespace: Option<&str>) ->
         .iter()
         .map(|record| format!("{}/{}={}", record.key.namespace, record.key.name, text(&record.value)))
         .collect()
+}
+
+/// Text of this length that cannot be packed, for tests about the room that records take.
+pub(crate) fn noise(length: usize) -> String {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64 ^ u64::try_from(length).unwrap();
+    let mut letter = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(b'!' + u8::try_from(state % 94).unwrap())
+    };
+    (0..length).map(|_| letter()).collect()
 }
 
 pub(crate) fn text(value: &[u8]) -> String {
