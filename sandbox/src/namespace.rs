@@ -22,6 +22,8 @@ use crate::protocol::{Answer, Notice, OsText, Reflection, Request, RequestBody, 
 use crate::spec::{ExitStatus, ProcessId, ProcessSpec, SocketKind, TunSpec};
 use crate::sys;
 
+/// Sockets that are asked for at once, where many are needed.
+const SPARE_LIMIT: usize = 8;
 /// Requests under way in one namespace; further callers wait for their turn.
 const REQUEST_LIMIT: usize = 32;
 
@@ -72,6 +74,35 @@ struct State {
     waiting: BTreeMap<u64, oneshot::Sender<Reply>>,
     running: BTreeMap<u64, watch::Sender<Option<ExitStatus>>>,
     gone: bool,
+    spare: Spare,
+}
+
+/// Sockets that came with one that was asked for, so that who asks often need not wait for the agent each time.
+#[derive(Debug, Default)]
+struct Spare {
+    /// Those of [`Self::kind`].
+    sockets: Vec<OwnedFd>,
+    kind: Option<SocketKind>,
+    /// How many of the kind have been needed: a namespace that needs few gets none to spare.
+    needed: usize,
+}
+
+impl Spare {
+    /// One that is there, or how many to ask for.
+    fn take(&mut self, kind: SocketKind) -> Result<OwnedFd, usize> {
+        if self.kind != Some(kind) {
+            *self = Self { kind: Some(kind), ..Self::default() };
+        }
+        self.needed = self.needed.saturating_add(1);
+        self.sockets.pop().ok_or_else(|| self.needed.min(SPARE_LIMIT))
+    }
+
+    fn keep(&mut self, kind: SocketKind, sockets: Vec<OwnedFd>) {
+        if self.kind == Some(kind) {
+            self.sockets.extend(sockets);
+            self.sockets.truncate(SPARE_LIMIT);
+        }
+    }
 }
 
 impl Namespace {
@@ -103,7 +134,7 @@ impl Namespace {
     /// # Errors
     /// [`SandboxError::TunNode`] if `/dev/net/tun` cannot be opened, else [`SandboxError::Refused`] or [`SandboxError::Gone`].
     pub async fn open_tun(&self, spec: TunSpec) -> Result<OwnedFd, SandboxError> {
-        self.descriptor(RequestBody::OpenTun(spec)).await
+        self.descriptors(RequestBody::OpenTun(spec)).await?.pop().ok_or(SandboxError::Gone)
     }
 
     /// Makes packets from inside to these ports of `address`, which is the namespace's own, leave through the interface instead
@@ -132,7 +163,24 @@ impl Namespace {
     /// # Errors
     /// [`SandboxError::Gone`], or [`SandboxError::Refused`], for IPv6 where the kernel has none.
     pub async fn socket(&self, kind: SocketKind) -> Result<OwnedFd, SandboxError> {
-        self.descriptor(RequestBody::Socket(kind)).await
+        let shared = &self.handle.shared;
+        let count = {
+            let mut state = shared.state();
+            if state.gone {
+                return Err(SandboxError::Gone);
+            }
+            match state.spare.take(kind) {
+                Ok(socket) => return Ok(socket),
+                Err(count) => count,
+            }
+        };
+        let mut sockets = self.descriptors(RequestBody::Sockets { kind, count }).await?;
+        let socket = sockets.pop().ok_or(SandboxError::Gone)?;
+        let mut state = shared.state();
+        if !state.gone {
+            state.spare.keep(kind, sockets);
+        }
+        Ok(socket)
     }
 
     /// Connects from inside the namespace.
@@ -207,10 +255,10 @@ impl Namespace {
         let _ = self.handle.shared.pidfd.readable().await;
     }
 
-    async fn descriptor(&self, body: RequestBody) -> Result<OwnedFd, SandboxError> {
-        let mut reply = self.handle.shared.request(body, &[]).await?;
+    async fn descriptors(&self, body: RequestBody) -> Result<Vec<OwnedFd>, SandboxError> {
+        let reply = self.handle.shared.request(body, &[]).await?;
         match reply.answer {
-            Answer::Descriptor => reply.fds.pop().ok_or(SandboxError::Gone),
+            Answer::Descriptors => Ok(reply.fds),
             Answer::Failed(error) => Err(error),
             _ => Err(SandboxError::Gone),
         }
@@ -361,6 +409,8 @@ impl Shared {
     fn close(&self) {
         let mut state = self.state();
         state.gone = true;
+        // They would keep the network alive.
+        state.spare = Spare::default();
         state.waiting.clear();
         for status_tx in std::mem::take(&mut state.running).into_values() {
             status_tx.send_replace(Some(ExitStatus::Signal(libc::SIGKILL)));
@@ -442,4 +492,27 @@ fn split(spec: ProcessSpec) -> Result<(SpawnRequest, Vec<OwnedFd>), SpawnError> 
     let doors = doors.map_err(|error| SandboxError::refused("enter the control group", error))?;
     let streams = [spec.stdin, spec.stdout, spec.stderr].into_iter().flatten();
     Ok((request, streams.chain(doors.into_iter().flatten()).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_asks_often_gets_sockets_to_spare() {
+        let mut spare = Spare::default();
+        let socket = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let asked = |spare: &mut Spare, kind| spare.take(kind).err();
+        assert_eq!(asked(&mut spare, SocketKind::Tcp4), Some(1));
+        assert_eq!(asked(&mut spare, SocketKind::Tcp4), Some(2));
+        spare.keep(SocketKind::Tcp4, vec![socket()]);
+        assert_eq!(asked(&mut spare, SocketKind::Tcp4), None);
+        let counts: Vec<_> = (0..7).map(|_| asked(&mut spare, SocketKind::Tcp4)).collect();
+        assert_eq!(counts.last(), Some(&Some(SPARE_LIMIT)));
+        spare.keep(SocketKind::Tcp4, (0..20).map(|_| socket()).collect());
+        assert_eq!(spare.sockets.len(), SPARE_LIMIT);
+        assert_eq!(asked(&mut spare, SocketKind::Udp4), Some(1), "another kind begins anew");
+        spare.keep(SocketKind::Tcp4, vec![socket()]);
+        assert!(spare.sockets.is_empty());
+    }
 }

@@ -49,7 +49,7 @@ pub(crate) struct Request {
 pub(crate) enum RequestBody {
     OpenTun(TunSpec),
     ReflectPorts(Reflection),
-    Socket(SocketKind),
+    Sockets { kind: SocketKind, count: usize },
     Spawn(SpawnRequest),
     Signal { process: u64, signal: i32 },
     CountProcesses,
@@ -91,8 +91,8 @@ pub(crate) enum Notice {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
     Done,
-    /// One descriptor comes with it.
-    Descriptor,
+    /// As many descriptors come with it as were asked for.
+    Descriptors,
     Spawned {
         process: u64,
         pid: i32,

@@ -14,17 +14,23 @@ use crate::shared::{Node, Running};
 
 /// What a probe or hook needs, owned.
 pub(super) struct Asking {
-    pub(super) container: Container,
+    pub(super) pod: Arc<Pod>,
+    /// Of the container, in the plan.
+    pub(super) position: usize,
     pub(super) sandbox: Arc<PodSandbox>,
     pub(super) node: Arc<Node>,
     pub(super) address: Option<IpAddr>,
-    pub(super) running: Running,
+    pub(super) running: Arc<Running>,
 }
 
 impl Asking {
-    pub(super) fn target(&self) -> Target<'_> {
+    pub(super) fn container(&self) -> Option<&Container> {
+        container_at(&self.pod, self.position)
+    }
+
+    pub(super) fn target<'a>(&'a self, container: &'a Container) -> Target<'a> {
         Target {
-            container: &self.container,
+            container,
             namespace: &self.sandbox.namespace,
             node: &self.node.namespace,
             address: self.address,

@@ -188,6 +188,11 @@ impl PodState {
         out
     }
 
+    /// What the probes say of each container: whether it is up, and whether it is ready.
+    pub(crate) fn answers(&self) -> Vec<(bool, bool)> {
+        self.containers.iter().map(|container| (container.started(), container.ready())).collect()
+    }
+
     /// When to call `handle(Event::Tick)` at the latest.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let ending = self.ending.is_some();

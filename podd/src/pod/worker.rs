@@ -63,7 +63,7 @@ enum Done {
 /// A running container.
 struct Live {
     instance: Instance,
-    running: Running,
+    running: Arc<Running>,
 }
 
 /// One pod.
@@ -85,6 +85,8 @@ pub(crate) struct Worker {
     /// What the API has, as far as we know.
     published: Option<PodStatus>,
     publishing: bool,
+    /// The status may show something else than it did.
+    stale: bool,
     delete_wanted: bool,
     /// The API has no such object any more.
     gone: bool,
@@ -130,6 +132,7 @@ impl Worker {
             shown: status.clone(),
             published: Some(status),
             publishing: false,
+            stale: true,
             delete_wanted: false,
             gone: false,
         }
@@ -191,6 +194,7 @@ impl Worker {
         let grace =
             pod.metadata.deletion_timestamp.as_ref().map(|_| pod.metadata.deletion_grace_period_seconds.unwrap_or(0));
         self.pod = pod;
+        self.stale = true;
         if removed {
             self.gone = true;
             return self.step(Event::Removed);
@@ -215,6 +219,7 @@ impl Worker {
             Done::Started(instance, result) => self.start_returned(instance, result),
             Done::Published(status, outcome) => {
                 self.publishing = false;
+                self.stale = true;
                 match outcome {
                     Outcome::Taken => self.published = Some(*status),
                     Outcome::Gone => self.gone = true,
@@ -222,7 +227,10 @@ impl Worker {
                     Outcome::Failed => {}
                 }
             }
-            Done::DeleteAnswered(Outcome::Failed) => self.delete_wanted = true,
+            Done::DeleteAnswered(Outcome::Failed) => {
+                self.delete_wanted = true;
+                self.stale = true;
+            }
             // The watch will tell.
             Done::DeleteAnswered(Outcome::Taken | Outcome::Gone) => {}
             Done::Lost(sandbox) if sandbox == self.sandboxes => self.step(Event::SandboxLost),
@@ -289,7 +297,7 @@ impl Worker {
             view.running = Some(running.clone());
         });
         self.wait_for_end(instance, &running, pump);
-        self.live.insert(instance.container, Live { instance, running });
+        self.live.insert(instance.container, Live { instance, running: Arc::new(running) });
         self.step(Event::Started(instance));
     }
 
@@ -327,7 +335,12 @@ impl Worker {
 
     /// Tells the state machine and does what it says.
     fn step(&mut self, event: Event) {
-        for action in self.state.handle(event, Now::read()) {
+        // Most of all there is to do are probes that say what they said before: for them no status is rendered.
+        let calm = matches!(event, Event::Tick | Event::Probed(..)).then(|| self.state.answers());
+        let actions = self.state.handle(event, Now::read());
+        let only_asks = actions.iter().all(|action| matches!(action, Action::Probe(..)));
+        self.stale |= !only_asks || calm.is_none_or(|before| before != self.state.answers());
+        for action in actions {
             self.act(action);
         }
     }
@@ -404,12 +417,13 @@ impl Worker {
                 stop.map_or(Duration::ZERO, |stop| stop.deadline.saturating_duration_since(now))
             }
         };
-        let handler = self.container(instance.container).and_then(|c| handler(c.lifecycle.as_ref()?, hook)).cloned();
         let asking = self.asking(instance);
         self.spawn(async move {
-            let result = match (&asking, &handler) {
-                (Some(asking), Some(handler)) => {
-                    run::hook(&asking.target(), handler, limit).await.map_err(|failure| failure.to_string())
+            let container = asking.as_ref().and_then(Asking::container);
+            let handler = container.and_then(|container| handler(container.lifecycle.as_ref()?, hook));
+            let result = match (&asking, container, handler) {
+                (Some(asking), Some(container), Some(handler)) => {
+                    run::hook(&asking.target(container), handler, limit).await.map_err(|failure| failure.to_string())
                 }
                 _ => Ok(()),
             };
@@ -418,15 +432,14 @@ impl Worker {
     }
 
     fn probe(&mut self, instance: Instance, kind: ProbeKind, limit: Duration) {
-        let probe = self.container(instance.container).and_then(|c| probe_of(c, kind)).cloned();
-        let (Some(asking), Some(probe)) = (self.asking(instance), probe) else { return };
-        let recorder = self.shared.recorder.clone();
-        let about = reference(&self.pod, Some(&asking.container.name));
+        let Some(asking) = self.asking(instance) else { return };
+        let shared = Arc::clone(&self.shared);
         self.spawn(async move {
-            let result = match run::probe(&asking.target(), &probe, limit).await {
+            let result = match ask(&asking, kind, limit).await {
                 Ok(Passed::Plainly) => Ok(()),
                 Ok(Passed::WithWarning(message)) => {
-                    recorder.record(about, true, "ProbeWarning", format!("{} probe: {message}", kind.title()));
+                    let about = reference(&asking.pod, asking.container().map(|container| container.name.as_str()));
+                    shared.recorder.record(about, true, "ProbeWarning", format!("{} probe: {message}", kind.title()));
                     Ok(())
                 }
                 Err(failure) => Err(failure.to_string()),
@@ -442,7 +455,7 @@ impl Worker {
 
     /// Sends the status if it has changed, one at a time; then the deletion that was asked for (P-030, P-052).
     fn publish(&mut self) {
-        if self.gone || self.publishing {
+        if self.gone || self.publishing || !std::mem::take(&mut self.stale) {
             return;
         }
         let host = &self.node.config.addresses;
@@ -491,11 +504,12 @@ impl Worker {
     fn asking(&self, instance: Instance) -> Option<Asking> {
         let live = self.live(instance)?;
         Some(Asking {
-            container: self.container(instance.container)?.clone(),
+            pod: Arc::clone(&self.pod),
+            position: instance.container,
             sandbox: Arc::clone(self.sandbox.as_ref()?),
             node: Arc::clone(&self.node),
             address: self.state.addresses.first().copied(),
-            running: live.running.clone(),
+            running: Arc::clone(&live.running),
         })
     }
 
@@ -520,5 +534,13 @@ impl Worker {
 
     fn spawn(&mut self, job: impl Future<Output = Done> + Send + 'static) {
         self.jobs.spawn(job);
+    }
+}
+
+async fn ask(asking: &Asking, kind: ProbeKind, limit: Duration) -> Result<Passed, run::Failure> {
+    match asking.container().and_then(|container| Some((container, probe_of(container, kind)?))) {
+        Some((container, probe)) => run::probe(&asking.target(container), probe, limit).await,
+        // The manifest of a container does not change.
+        None => Ok(Passed::Plainly),
     }
 }

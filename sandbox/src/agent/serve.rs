@@ -112,14 +112,14 @@ impl Agent {
     }
 
     fn handle(&mut self, id: u64, body: RequestBody, fds: Vec<OwnedFd>) -> io::Result<()> {
-        let described = match body {
-            RequestBody::OpenTun(spec) => net::open_tun(&spec),
+        let described: Result<Vec<OwnedFd>, SandboxError> = match body {
+            RequestBody::OpenTun(spec) => net::open_tun(&spec).map(|device| vec![device]),
             RequestBody::ReflectPorts(wanted) => {
                 let answer = rules::reflect(&wanted).map_or_else(Answer::Failed, |()| Answer::Done);
                 return self.answer(id, answer, &[]);
             }
             RequestBody::CountProcesses => return self.answer(id, Answer::Processes(count()), &[]),
-            RequestBody::Socket(kind) => net::open_socket(kind),
+            RequestBody::Sockets { kind, count } => (0..count).map(|_| net::open_socket(kind)).collect(),
             RequestBody::Spawn(request) => {
                 return match self.start(id, &request, fds) {
                     Ok(starting) => {
@@ -135,7 +135,10 @@ impl Agent {
             }
         };
         match described {
-            Ok(fd) => self.answer(id, Answer::Descriptor, &[fd.as_fd()]),
+            Ok(fds) => {
+                let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+                self.answer(id, Answer::Descriptors, &fds)
+            }
             Err(error) => self.answer(id, Answer::Failed(error), &[]),
         }
     }
