@@ -7,6 +7,7 @@ mod ready;
 mod texts;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -68,11 +69,33 @@ pub(crate) struct Recipe {
     pub(crate) argv: Vec<String>,
     /// What the image brings along.
     pub(crate) extras: Extras,
+    /// For whoever executes something in the container later.
+    pub(crate) own: OwnProgram,
+}
+
+/// The program of an image that is no file of this machine, such as `/agnhost`, and what stands for it here.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OwnProgram {
+    called: Option<&'static Ready>,
+    words: Vec<String>,
+}
+
+impl OwnProgram {
+    /// A command line with what stands for the image's own program in its place.
+    pub(crate) fn resolve(&self, argv: Vec<OsString>) -> Vec<OsString> {
+        let first = argv.first().and_then(|word| word.to_str());
+        match (self.called, first) {
+            (Some(ready), Some(first)) if ready.calls_its_program(first) => {
+                self.words.iter().map(OsString::from).chain(argv.into_iter().skip(1)).collect()
+            }
+            _ => argv,
+        }
+    }
 }
 
 impl Recipe {
     fn plain(argv: Vec<String>) -> Self {
-        Self { argv, extras: Extras::default() }
+        Self { argv, ..Self::default() }
     }
 }
 
@@ -110,8 +133,15 @@ pub(crate) fn recipe(wanted: &Wanted<'_>, known: &Known<'_>) -> Result<Recipe, I
     }
     let bare = repository(image);
     if let Some(mapped) = [image, bare, familiar(bare)].into_iter().find_map(|name| known.images.get(name)) {
-        let first = if command.is_empty() { &mapped.command } else { command };
-        return Ok(Recipe::plain(first.iter().chain(args).cloned().collect()));
+        let own = OwnProgram { called: public(bare).and_then(ready::find), words: mapped.command.clone() };
+        let argv = match command.split_first() {
+            None => [&mapped.command, args].concat(),
+            Some((first, rest)) if own.called.is_some_and(|ready| ready.calls_its_program(first)) => {
+                [&mapped.command, rest, args].concat()
+            }
+            Some(_) => words(),
+        };
+        return Ok(Recipe { argv, own, ..Recipe::default() });
     }
     let builtin = |hidden: &str| vec![known.builtin.to_string_lossy().into_owned(), hidden.to_owned()];
     let hidden = match familiar(bare) {
@@ -129,24 +159,24 @@ pub(crate) fn recipe(wanted: &Wanted<'_>, known: &Known<'_>) -> Result<Recipe, I
         Some(Runs::Tools(default, extras)) => {
             let words = words();
             let argv = if words.is_empty() { own(default) } else { words };
-            Ok(Recipe { argv, extras: *extras })
+            Ok(Recipe { argv, extras: *extras, ..Recipe::default() })
         }
         Some(Runs::Pause) if command.is_empty() => Ok(Recipe::plain(builtin(PAUSE_COMMAND))),
         Some(Runs::Pause) => Ok(Recipe::plain(words())),
-        Some(Runs::Server(manner, called)) => {
-            let rest = match command.split_first() {
-                None => args.to_vec(),
-                Some((program, rest)) if called.contains(&program.as_str()) => {
-                    rest.iter().chain(args).cloned().collect()
-                }
-                Some(_) => return Ok(Recipe::plain(words())),
-            };
+        Some(Runs::Server(manner, _)) => {
             let manner = ["--as".to_owned(), (*manner).to_owned()];
             let version = name::tag(image).map(|tag| ["--tag".to_owned(), tag.to_owned()]);
             let options = manner.into_iter().chain(version.into_iter().flatten());
-            Ok(Recipe::plain(
-                builtin(ECHO_COMMAND).into_iter().chain(options).chain(["--".to_owned()]).chain(rest).collect(),
-            ))
+            let server: Vec<String> =
+                builtin(ECHO_COMMAND).into_iter().chain(options).chain(["--".to_owned()]).collect();
+            let argv = match command.split_first() {
+                None => [&server, args].concat(),
+                Some((first, rest)) if ready.is_some_and(|ready| ready.calls_its_program(first)) => {
+                    [&server, rest, args].concat()
+                }
+                Some(_) => words(),
+            };
+            Ok(Recipe { argv, own: OwnProgram { called: ready, words: server }, ..Recipe::default() })
         }
         Some(Runs::Program(program)) => of_program(program, wanted, known),
     }
@@ -154,16 +184,13 @@ pub(crate) fn recipe(wanted: &Wanted<'_>, known: &Known<'_>) -> Result<Recipe, I
 
 fn of_program(program: &Program, wanted: &Wanted<'_>, known: &Known<'_>) -> Result<Recipe, ImageError> {
     let Wanted { image, command, args } = *wanted;
-    let is_own = |word: &String| {
-        let name = word.rsplit('/').next().unwrap_or_default();
-        program.candidates.contains(&name) || program.aliases.contains(&name)
-    };
+    let is_own = |word: &String| program.is_called(word);
     let words: Vec<String> = match (command.split_first(), args.split_first()) {
         (Some((first, rest)), _) if is_own(first) => rest.iter().chain(args).cloned().collect(),
         // Another program, which finds the image's files around it.
         (Some(_), _) => {
             let argv = command.iter().chain(args).cloned().collect();
-            return Ok(Recipe { argv, extras: program.extras });
+            return Ok(Recipe { argv, extras: program.extras, ..Recipe::default() });
         }
         (None, None) => own(program.default),
         (None, Some((first, rest))) if is_own(first) => rest.to_vec(),
@@ -172,7 +199,9 @@ fn of_program(program: &Program, wanted: &Wanted<'_>, known: &Known<'_>) -> Resu
         {
             args.to_vec()
         }
-        (None, Some(_)) => return Ok(Recipe { argv: args.to_vec(), extras: program.extras }),
+        (None, Some(_)) => {
+            return Ok(Recipe { argv: args.to_vec(), extras: program.extras, ..Recipe::default() });
+        }
     };
     let found = program.candidates.iter().find_map(|name| (known.find)(name));
     let Some(found) = found else {
@@ -189,7 +218,7 @@ fn of_program(program: &Program, wanted: &Wanted<'_>, known: &Known<'_>) -> Resu
         None => vec![found],
     };
     let argv = start.into_iter().chain(own(program.first)).chain(words).chain(own(program.always)).collect();
-    Ok(Recipe { argv, extras: program.extras })
+    Ok(Recipe { argv, extras: program.extras, ..Recipe::default() })
 }
 
 fn own(words: &[&str]) -> Vec<String> {

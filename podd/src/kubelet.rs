@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -149,7 +148,7 @@ impl Podd {
             recorder,
             shutdown: CancellationToken::new(),
             pods: Mutex::default(),
-            limits_told: AtomicBool::new(false),
+            limits_told: Mutex::default(),
         });
         sweep(&shared).await;
         let counting = AbortOnDropHandle::new(tokio::spawn(processes::watch(Arc::clone(&shared))));

@@ -1,9 +1,8 @@
 //! What all workers of a podd share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Secret, Service};
@@ -18,6 +17,7 @@ use crate::attach::AttachPoint;
 use crate::config::{Config, NodeConfig};
 use crate::env::compose::{Objects, Reference};
 use crate::env::fields::Facts;
+use crate::image::OwnProgram;
 use crate::logs::write::Progress;
 use crate::network::Network;
 use crate::recorder::Recorder;
@@ -37,8 +37,8 @@ pub(crate) struct Shared {
     pub(crate) shutdown: CancellationToken,
     /// Pods that have a worker; as many as the API server has bound to our nodes.
     pub(crate) pods: Mutex<BTreeMap<PodKey, Arc<PodHandle>>>,
-    /// The user has been told that limits are not kept.
-    pub(crate) limits_told: AtomicBool,
+    /// Resources of which the user has been told that limits are not kept.
+    pub(crate) limits_told: Mutex<BTreeSet<String>>,
 }
 
 impl Shared {
@@ -135,6 +135,8 @@ pub(crate) struct Running {
     pub(crate) environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     pub(crate) user: Option<Credentials>,
     pub(crate) directory: Option<PathBuf>,
+    /// What its image calls its program.
+    pub(crate) own: OwnProgram,
     /// If it has limits.
     pub(crate) group: Option<Arc<Group>>,
 }

@@ -10,7 +10,7 @@
 //! no endpoint any more (D-091): it goes on accepting until nobody has come for [`QUIET`], at most for [`DRAIN`],
 //! answers what it was asked, tells clients to connect anew, and ends with 0. SIGINT ends it at once.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::process::ExitCode;
@@ -25,7 +25,8 @@ use nix::sys::socket::{
 };
 
 use super::http::{self, Head, Parsed};
-use super::manner::{Facts, Manner, Plan, Task, plan};
+use super::manner::{Facts, Manner, Plan, Surroundings, Task, plan};
+use super::tls::Tls;
 use super::{block_signals, wait_for_signal};
 
 /// Connections at a time; further ones are closed at once.
@@ -49,6 +50,7 @@ struct Echo {
     who: String,
     host: String,
     manner: Manner,
+    tls: Option<Tls>,
     ready: AtomicBool,
     open: AtomicUsize,
     started: Instant,
@@ -64,30 +66,27 @@ pub fn echo_main() -> ExitCode {
     let signals = block_signals();
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let args: Vec<String> = std::env::args().skip(2).collect();
-    let plan = match plan(&args, variable("PORT").and_then(|port| port.parse().ok())) {
-        Ok(Task::Serve(plan)) => plan,
+    let surroundings = Surroundings {
+        port: variable("PORT").and_then(|port| port.parse().ok()),
+        variables: std::env::vars().collect(),
+    };
+    let plans = match plan(&args, &surroundings) {
+        Ok(Task::Serve(plans)) => plans,
         Ok(Task::Pause) => return super::pause_main(),
+        Ok(Task::Tool(tool)) => return tool.run(),
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "{error}");
             return ExitCode::from(2);
         }
     };
-    let host = variable("HOSTNAME").unwrap_or_else(|| "unknown".to_owned());
-    let pod = variable("POD_NAME").unwrap_or_else(|| host.clone());
-    let node = variable("NODE_NAME").map(|node| format!(" on {node}")).unwrap_or_default();
-    let bind = variable("BIND").and_then(|address| address.parse().ok());
-    let sctp_port = variable("SCTP_PORT").and_then(|port| port.parse().ok());
-    let Plan { manner, port, udp_port } = plan;
-    let echo = Arc::new(Echo { host, manner, ..Echo::new(format!("{pod}{node}")) });
-    let listening = echo.listen(bind, port, udp_port).map_err(|error| format!("port {port}: {error}"));
-    let listening = listening.and_then(|()| match sctp_port {
-        Some(port) => echo.listen_sctp(bind, port).map_err(|error| format!("SCTP port {port}: {error}")),
-        None => Ok(()),
-    });
-    match listening {
-        Ok(()) => match wait_for_signal(&signals) {
+    match serve(plans, &variable) {
+        Ok(servers) => match wait_for_signal(&signals) {
             Some(Signal::SIGTERM) => {
-                echo.drain();
+                thread::scope(|scope| {
+                    for echo in &servers {
+                        scope.spawn(|| echo.drain());
+                    }
+                });
                 ExitCode::SUCCESS
             }
             Some(_) => ExitCode::SUCCESS,
@@ -101,12 +100,32 @@ pub fn echo_main() -> ExitCode {
     }
 }
 
+/// Starts a server for each plan.
+fn serve(plans: Vec<Plan>, variable: &impl Fn(&str) -> Option<String>) -> Result<Vec<Arc<Echo>>, String> {
+    let host = variable("HOSTNAME").unwrap_or_else(|| "unknown".to_owned());
+    let pod = variable("POD_NAME").unwrap_or_else(|| host.clone());
+    let node = variable("NODE_NAME").map(|node| format!(" on {node}")).unwrap_or_default();
+    let bind = variable("BIND").and_then(|address| address.parse().ok());
+    let mut servers = Vec::with_capacity(plans.len());
+    for Plan { manner, port, udp_port, tls } in plans {
+        let tls = tls.then(|| Tls::new(&host)).transpose().map_err(|error| format!("port {port}: {error}"))?;
+        let echo = Arc::new(Echo { host: host.clone(), manner, tls, ..Echo::new(format!("{pod}{node}")) });
+        echo.listen(bind, port, udp_port).map_err(|error| format!("port {port}: {error}"))?;
+        servers.push(echo);
+    }
+    if let (Some(port), Some(echo)) = (variable("SCTP_PORT").and_then(|port| port.parse().ok()), servers.first()) {
+        echo.listen_sctp(bind, port).map_err(|error| format!("SCTP port {port}: {error}"))?;
+    }
+    Ok(servers)
+}
+
 impl Echo {
     fn new(who: String) -> Self {
         Self {
             host: who.clone(),
             who,
             manner: Manner::Echo,
+            tls: None,
             ready: AtomicBool::new(true),
             open: AtomicUsize::new(0),
             started: Instant::now(),
@@ -138,17 +157,20 @@ impl Echo {
     }
 
     /// Starts the threads that serve, at `bind` or everywhere. Both families if the kernel has IPv6, else IPv4.
-    fn listen(self: &Arc<Self>, bind: Option<IpAddr>, port: u16, udp_port: u16) -> std::io::Result<()> {
+    fn listen(self: &Arc<Self>, bind: Option<IpAddr>, port: u16, udp_port: Option<u16>) -> std::io::Result<()> {
         let any = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
         let addresses = bind.map_or_else(|| any.to_vec(), |address| vec![address]);
         let at = |port| addresses.iter().map(move |&address| SocketAddr::new(address, port)).collect::<Vec<_>>();
         // The first that works.
         let tcp = TcpListener::bind(at(port).as_slice())?;
-        let udp = UdpSocket::bind(at(udp_port).as_slice())?;
+        let udp = udp_port.map(|port| UdpSocket::bind(at(port).as_slice())).transpose()?;
         let _ = writeln!(std::io::stdout(), "{} listens on port {port}", self.who);
         let (echo, datagrams) = (Arc::clone(self), Arc::clone(self));
         spawn(move || echo.accept(&tcp))?;
-        spawn(move || datagrams.return_datagrams(&udp))
+        match udp {
+            Some(udp) => spawn(move || datagrams.return_datagrams(&udp)),
+            None => Ok(()),
+        }
     }
 
     /// The same over SCTP, whose one-to-one sockets are used as those of TCP. Nobody who does not ask for it gets the kernel's module
@@ -187,12 +209,18 @@ impl Echo {
         }
     }
 
-    fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
-        let client = stream.peer_addr()?;
-        let server = stream.local_addr()?;
+    fn serve(&self, stream: TcpStream) -> std::io::Result<()> {
+        let (client, server) = (stream.peer_addr()?, stream.local_addr()?);
         stream.set_read_timeout(Some(IDLE))?;
         // Another protocol has another name for it.
         let _only_of_tcp = stream.set_nodelay(true);
+        match &self.tls {
+            None => self.converse(stream, client, server),
+            Some(tls) => self.converse(tls.accept(stream)?, client, server),
+        }
+    }
+
+    fn converse(&self, mut stream: impl Read + Write, client: SocketAddr, server: SocketAddr) -> std::io::Result<()> {
         let mut pending = Vec::new();
         let mut chunk = [0; CHUNK];
         loop {
@@ -200,9 +228,9 @@ impl Echo {
                 Parsed::Head(mut head) => {
                     let asked = Asked::begin(&self.unanswered);
                     skip_body(&mut stream, &mut pending, &head)?;
-                    let (status, text) = self.reply(&head, server, client);
+                    let (status, body) = self.reply(&head, server, client);
                     head.keep_alive &= !self.draining.load(Ordering::SeqCst);
-                    stream.write_all(&http::answer(&head, &status, &text))?;
+                    stream.write_all(&http::answer(&head, &status, &body))?;
                     drop(asked);
                     if !head.keep_alive {
                         return Ok(());
@@ -223,15 +251,21 @@ impl Echo {
         }
     }
 
-    fn reply(&self, head: &Head, server: SocketAddr, client: SocketAddr) -> (String, String) {
+    fn reply(&self, head: &Head, server: SocketAddr, client: SocketAddr) -> (String, Vec<u8>) {
         let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         let now = || jiff::Timestamp::now().to_string();
-        let facts = Facts { host: &self.host, server: canonical(server), client: canonical(client), now: &now };
+        let facts = Facts {
+            host: &self.host,
+            server: canonical(server),
+            client: canonical(client),
+            now: &now,
+            age: self.age(),
+        };
         if let Some(answer) = self.manner.answer(head, &facts) {
             return answer;
         }
         let (status, text) = self.own_reply(head, client);
-        (status.to_owned(), text)
+        (status.to_owned(), text.into_bytes())
     }
 
     fn own_reply(&self, head: &Head, client: SocketAddr) -> (&'static str, String) {
@@ -279,7 +313,7 @@ impl Drop for Asked<'_> {
 }
 
 /// Takes the head and its body out of what has arrived.
-fn skip_body(stream: &mut TcpStream, pending: &mut Vec<u8>, head: &Head) -> std::io::Result<()> {
+fn skip_body(stream: &mut impl Read, pending: &mut Vec<u8>, head: &Head) -> std::io::Result<()> {
     let have = pending.len() - head.length;
     if have >= head.body {
         pending.drain(..head.length + head.body);
@@ -290,7 +324,7 @@ fn skip_body(stream: &mut TcpStream, pending: &mut Vec<u8>, head: &Head) -> std:
     std::io::copy(&mut stream.take(missing), &mut std::io::sink()).map(drop)
 }
 
-fn return_bytes(stream: &mut TcpStream, first: &[u8]) -> std::io::Result<()> {
+fn return_bytes(stream: &mut (impl Read + Write), first: &[u8]) -> std::io::Result<()> {
     stream.write_all(first)?;
     let mut chunk = [0; CHUNK];
     loop {

@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 as an echo server needs: request heads in, short texts out.
+//! As much of HTTP/1.1 as an echo server needs: request heads in, short bodies out.
 
 /// A longer head is not from a client we know, in bytes.
 pub(super) const HEAD_LIMIT: usize = 16 << 10;
@@ -70,15 +70,20 @@ fn looks_like_http(bytes: &[u8]) -> bool {
 }
 
 /// A whole answer.
-pub(super) fn answer(head: &Head, status: &str, text: &str) -> Vec<u8> {
+pub(super) fn answer(head: &Head, status: &str, body: &[u8]) -> Vec<u8> {
     let connection = if head.keep_alive { "keep-alive" } else { "close" };
-    let body = if head.method == "HEAD" { "" } else { text };
-    let length = text.len();
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\
-         Connection: {connection}\r\n\r\n{body}"
+    let length = body.len();
+    // As servers in Go guess it.
+    let kind = if body.starts_with(b"<") { "html" } else { "plain" };
+    let mut answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/{kind}; charset=utf-8\r\nContent-Length: {length}\r\n\
+         Connection: {connection}\r\n\r\n"
     )
-    .into_bytes()
+    .into_bytes();
+    if head.method != "HEAD" {
+        answer.extend_from_slice(body);
+    }
+    answer
 }
 
 #[cfg(test)]
@@ -115,8 +120,11 @@ mod tests {
     #[test]
     fn answers_say_what_becomes_of_the_connection() {
         let request = head("HEAD / HTTP/1.1\r\n\r\n");
-        let text = String::from_utf8(answer(&request, "200 OK", "body\n")).expect("text");
+        let text = String::from_utf8(answer(&request, "200 OK", b"body\n")).expect("text");
         assert!(text.contains("Content-Length: 5\r\n") && text.contains("Connection: keep-alive\r\n"));
-        assert!(text.ends_with("\r\n\r\n"), "no body for HEAD");
+        assert!(text.contains("Content-Type: text/plain;") && text.ends_with("\r\n\r\n"), "no body for HEAD");
+        let request = head("GET / HTTP/1.1\r\n\r\n");
+        let text = String::from_utf8(answer(&request, "200 OK", b"<a>")).expect("text");
+        assert!(text.contains("Content-Type: text/html;") && text.ends_with("\r\n\r\n<a>"));
     }
 }

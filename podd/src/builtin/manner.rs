@@ -1,11 +1,18 @@
 //! How the built-in server answers when it stands for a well-known image: what labs and tutorials ask of that image, and no more.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use super::agnhost::{self, Tool};
+use super::dial::dial;
+use super::files::Files;
 use super::http::Head;
 
 /// Where `minisvc/echo` listens unless `PORT` says otherwise.
 const PORT: u16 = 8080;
+
+/// How long `agnhost liveness` is well.
+const WELL: Duration = Duration::from_secs(10);
 
 /// How a server answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +23,12 @@ pub(super) enum Manner {
     Netexec,
     /// `agnhost serve-hostname`: the pod's name.
     Hostname,
+    /// `agnhost test-webserver`: files.
+    Files(Files),
+    /// `agnhost porter`: a text, the same for every path.
+    Port(String),
+    /// `agnhost liveness`: well for ten seconds.
+    Liveness,
     /// Google's `hello-app`, with its version.
     Hello(String),
     /// `hashicorp/http-echo`: a status and a text.
@@ -31,23 +44,38 @@ pub(super) enum Manner {
 pub(super) struct Plan {
     pub(super) manner: Manner,
     pub(super) port: u16,
-    /// For datagrams, if not the same.
-    pub(super) udp_port: u16,
+    /// For datagrams, if it takes any.
+    pub(super) udp_port: Option<u16>,
+    /// With a certificate that nobody vouches for.
+    pub(super) tls: bool,
 }
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Task {
-    Serve(Plan),
+    /// All of these at once.
+    Serve(Vec<Plan>),
     /// `agnhost pause`.
     Pause,
+    /// One of `agnhost`'s tools.
+    Tool(Tool),
 }
 
-/// Reads what follows the hidden command: nothing, or `--as MANNER [--tag TAG] -- ARGS`. `port` is `PORT` of the environment.
+/// What the environment says.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Surroundings {
+    /// `PORT`.
+    pub(super) port: Option<u16>,
+    /// Every variable.
+    pub(super) variables: Vec<(String, String)>,
+}
+
+/// Reads what follows the hidden command: nothing, or `--as MANNER [--tag TAG] -- ARGS`.
 ///
 /// # Errors
 /// A sentence for the container's log.
-pub(super) fn plan(args: &[String], port: Option<u16>) -> Result<Task, String> {
+pub(super) fn plan(args: &[String], surroundings: &Surroundings) -> Result<Task, String> {
+    let port = surroundings.port;
     let at = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
     let (ours, theirs) = args.split_at(at);
     let theirs = theirs.get(1..).unwrap_or_default();
@@ -55,7 +83,7 @@ pub(super) fn plan(args: &[String], port: Option<u16>) -> Result<Task, String> {
         let value = ours.iter().position(|arg| arg == name)?;
         ours.get(value + 1).map(String::as_str)
     };
-    let serve = |manner, port| Ok(Task::Serve(Plan { manner, port, udp_port: port }));
+    let serve = |manner, port| Ok(Task::Serve(vec![Plan { manner, port, udp_port: Some(port), tls: false }]));
     match option("--as").unwrap_or("echo") {
         "echo" => serve(Manner::Echo, port.unwrap_or(PORT)),
         "echo-80" => serve(Manner::Echo, port.unwrap_or(80)),
@@ -75,32 +103,13 @@ pub(super) fn plan(args: &[String], port: Option<u16>) -> Result<Task, String> {
             };
             serve(Manner::Text(status_line(status), text), port)
         }
-        "agnhost" => agnhost(theirs),
+        "agnhost" => agnhost::task(theirs, &surroundings.variables),
         other => Err(format!("there is no built-in server {other:?}")),
     }
 }
 
-fn agnhost(args: &[String]) -> Result<Task, String> {
-    match args.first().map_or("pause", String::as_str) {
-        "pause" => Ok(Task::Pause),
-        "netexec" => {
-            let port = flag(args, "http-port")?.unwrap_or(8080);
-            let udp_port = flag(args, "udp-port")?.unwrap_or(8081);
-            Ok(Task::Serve(Plan { manner: Manner::Netexec, port, udp_port }))
-        }
-        "serve-hostname" => {
-            let port = flag(args, "port")?.unwrap_or(9376);
-            Ok(Task::Serve(Plan { manner: Manner::Hostname, port, udp_port: port }))
-        }
-        other => Err(format!(
-            "agnhost {other:?} is not built in: there are netexec, serve-hostname and pause; map the image to a program of \
-             yours with `--image agnhost=COMMAND`"
-        )),
-    }
-}
-
 /// The value of `-name=value`, `--name=value` or `--name value`.
-fn flag<T: std::str::FromStr>(args: &[String], name: &str) -> Result<Option<T>, String> {
+pub(super) fn flag<T: std::str::FromStr>(args: &[String], name: &str) -> Result<Option<T>, String> {
     let mut words = args.iter();
     while let Some(word) = words.next() {
         let bare = word.trim_start_matches('-');
@@ -139,16 +148,28 @@ pub(super) struct Facts<'a> {
     pub(super) client: SocketAddr,
     /// For people.
     pub(super) now: &'a dyn Fn() -> String,
+    /// Since the server began.
+    pub(super) age: Duration,
 }
 
 impl Manner {
     /// Status and body of the answer; `None` where it answers as `minisvc/echo` does.
-    pub(super) fn answer(&self, head: &Head, facts: &Facts<'_>) -> Option<(String, String)> {
+    pub(super) fn answer(&self, head: &Head, facts: &Facts<'_>) -> Option<(String, Vec<u8>)> {
+        if let Self::Files(files) = self {
+            return Some(files.get(&head.path));
+        }
+        self.text(head, facts).map(|(status, text)| (status, text.into_bytes()))
+    }
+
+    fn text(&self, head: &Head, facts: &Facts<'_>) -> Option<(String, String)> {
         let ok = |text: String| Some(("200 OK".to_owned(), text));
-        let Facts { host, server, client, now } = facts;
+        let Facts { host, server, client, now, age } = facts;
         let (path, query) = head.path.split_once('?').unwrap_or((&head.path, ""));
         match self {
-            Self::Echo => None,
+            Self::Echo | Self::Files(_) => None,
+            Self::Port(text) => ok(text.clone()),
+            Self::Liveness if *age < WELL => ok("ok".to_owned()),
+            Self::Liveness => Some(("500 Internal Server Error".to_owned(), format!("error: {}", age.as_secs_f64()))),
             Self::Hostname => ok((*host).to_owned()),
             Self::Hello(version) => ok(format!("Hello, world!\nVersion: {version}\nHostname: {host}\n")),
             Self::Text(status, text) => Some((status.clone(), format!("{text}\n"))),
@@ -168,6 +189,7 @@ impl Manner {
                 "/" => ok(format!("NOW: {}", now())),
                 "/hostname" | "/hostName" => ok((*host).to_owned()),
                 "/clientip" => ok(client.to_string()),
+                "/dial" => Some(dial(query)),
                 "/echo" => ok(parameter(query, "msg").unwrap_or_default()),
                 // Its readiness can be switched, as that of minisvc/echo.
                 "/healthz" | "/readyz" | "/readyz/fail" | "/readyz/ok" => None,
@@ -190,7 +212,7 @@ impl Manner {
     }
 }
 
-fn parameter(query: &str, name: &str) -> Option<String> {
+pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
     let value = query.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name))?.1;
     Some(value.replace('+', " ").replace("%20", " "))
 }
@@ -204,9 +226,16 @@ mod tests {
     }
 
     fn asked(text: &str, port: Option<u16>) -> String {
-        match plan(&words(text), port) {
+        match plan(&words(text), &Surroundings { port, variables: Vec::new() }) {
             Ok(Task::Pause) => "pause".to_owned(),
-            Ok(Task::Serve(plan)) => format!("{:?} {} {}", plan.manner, plan.port, plan.udp_port),
+            Ok(Task::Tool(tool)) => format!("{tool:?}"),
+            Ok(Task::Serve(plans)) => {
+                let plan = |plan: &Plan| {
+                    let udp = plan.udp_port.map(|port| format!(" {port}")).unwrap_or_default();
+                    format!("{:?} {}{udp}", plan.manner, plan.port)
+                };
+                plans.iter().map(plan).collect::<Vec<_>>().join(", ")
+            }
             Err(error) => error,
         }
     }
@@ -220,6 +249,8 @@ mod tests {
             ("--as agnhost --tag 2.53 -- netexec --http-port=80 --udp-port 81", Some(9), "Netexec 80 81"),
             ("--as agnhost -- serve-hostname", None, "Hostname 9376 9376"),
             ("--as agnhost --", None, "pause"),
+            ("--as agnhost -- liveness", None, "Liveness 8080"),
+            ("--as agnhost -- test-webserver --port 81", None, "Files(Files([])) 81"),
             ("--as hello-app --tag 2.0 --", None, "Hello(\"2.0.0\") 8080 8080"),
             ("--as hello-app --tag latest --", None, "Hello(\"1.0.0\") 8080 8080"),
             (
@@ -232,7 +263,7 @@ mod tests {
         ] {
             assert_eq!(asked(line, port), expected, "{line}");
         }
-        assert!(asked("--as agnhost -- porter", None).contains("netexec, serve-hostname and pause"));
+        assert!(asked("--as agnhost -- porter", None).contains("set SERVE_PORT_80=TEXT"));
         assert!(asked("--as agnhost -- netexec --http-port=x", None).contains("--http-port=x"));
     }
 
@@ -243,12 +274,14 @@ mod tests {
             server: "10.244.0.2:80".parse().expect("an address"),
             client: "10.95.0.1:4000".parse().expect("an address"),
             now: &|| "today".to_owned(),
+            age: WELL,
         };
         let said = |manner: &Manner, path: &str| {
             let head = Head { method: "GET".into(), path: path.into(), keep_alive: true, body: 0, length: 0 };
-            manner
-                .answer(&head, &facts)
-                .map_or_else(|| "as echo".to_owned(), |(status, text)| format!("{status}|{text}"))
+            manner.answer(&head, &facts).map_or_else(
+                || "as echo".to_owned(),
+                |(status, body)| format!("{status}|{}", String::from_utf8_lossy(&body)),
+            )
         };
         for (manner, path, expected) in [
             (Manner::Echo, "/", "as echo"),
@@ -257,7 +290,10 @@ mod tests {
             (Manner::Netexec, "/echo?msg=a+b", "200 OK|a b"),
             (Manner::Netexec, "/healthz", "as echo"),
             (Manner::Netexec, "/nope", "404 Not Found|404 page not found\n"),
+            (Manner::Netexec, "/dial", "400 Bad Request|dial needs host=NAME and port=NUMBER\n"),
             (Manner::Hostname, "/x", "200 OK|web-0"),
+            (Manner::Port("b".into()), "/x", "200 OK|b"),
+            (Manner::Liveness, "/healthz", "500 Internal Server Error|error: 10"),
             (Manner::Hello("2.0.0".into()), "/", "200 OK|Hello, world!\nVersion: 2.0.0\nHostname: web-0\n"),
             (Manner::Text("200 OK".into(), "apple".into()), "/", "200 OK|apple\n"),
             (

@@ -2,15 +2,22 @@
 //!
 //! They must be called before the process has started a thread, because they block signals for all of them.
 
+mod agnhost;
+mod dial;
 mod echo;
+mod files;
 mod http;
 mod manner;
+mod tls;
 
 use std::process::ExitCode;
 
 use nix::sys::signal::{SigSet, Signal};
 
 pub use echo::echo_main;
+
+/// The variable in which the built-in server finds the mount paths of its container's volumes, with colons between.
+pub(crate) const VOLUMES: &str = "MINISVC_VOLUMES";
 
 /// Waits until it is told to end, then ends with 0.
 pub fn pause_main() -> ExitCode {

@@ -11,6 +11,17 @@ pub(crate) struct Ready {
     pub(crate) runs: Runs,
 }
 
+impl Ready {
+    /// Whether this word of a command line means the image's own program.
+    pub(crate) fn calls_its_program(&self, word: &str) -> bool {
+        match &self.runs {
+            Runs::Server(_, called) => called.contains(&word),
+            Runs::Program(program) => program.is_called(word),
+            Runs::Tools(..) | Runs::Pause => false,
+        }
+    }
+}
+
 /// What an image is for.
 #[derive(Debug)]
 pub(crate) enum Runs {
@@ -45,6 +56,14 @@ pub(crate) struct Program {
     pub(crate) args: Args,
     /// What comes with it.
     pub(crate) extras: Extras,
+}
+
+impl Program {
+    /// Whether manifests mean it by this word.
+    pub(crate) fn is_called(&self, word: &str) -> bool {
+        let name = word.rsplit('/').next().unwrap_or_default();
+        self.candidates.contains(&name) || self.aliases.contains(&name)
+    }
 }
 
 /// How the entry point of an image takes `args`.

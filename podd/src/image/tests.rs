@@ -24,7 +24,7 @@ fn line(image: &str, command: &[&str], args: &[&str]) -> Vec<String> {
 
 #[test]
 fn the_users_own_images_stand_for_commands() {
-    let table: [(&str, Words, Words, Words); 10] = [
+    let table: [(&str, Words, Words, Words); 12] = [
         ("mine", &[], &[], &["/usr/bin/mine"]),
         ("mine:1.27", &[], &["-g", "daemon off;"], &["/usr/bin/mine", "-g", "daemon off;"]),
         ("docker.io/library/mine@sha256:00", &[], &[], &["/usr/bin/mine"]),
@@ -36,6 +36,9 @@ fn the_users_own_images_stand_for_commands() {
         ("minisvc/pause", &[], &[], &["/minisvc", "__pause"]),
         // Before what is ready.
         ("memcached:1", &[], &["-m", "64"], &["/opt/mc", "-m", "64"]),
+        // Whatever the image calls its program.
+        ("memcached:1", &["/usr/local/bin/memcached", "-m"], &["64"], &["/opt/mc", "-m", "64"]),
+        ("memcached:1", &["/bin/sh", "-c"], &["true"], &["/bin/sh", "-c", "true"]),
     ];
     for (image, command, args, expected) in table {
         assert_eq!(line(image, command, args), expected, "{image}");
@@ -102,6 +105,20 @@ fn well_known_images_are_run_by_the_programs_of_this_machine() {
     for (image, command, args, expected) in table {
         assert_eq!(line(image, command, args), expected, "{image} {command:?} {args:?}");
     }
+}
+
+#[test]
+fn the_own_program_of_an_image_can_be_executed_in_its_container() {
+    let exec = |image, words: &[&str]| {
+        let own = made(image, &["/bin/sh"], &[], &[]).expect(image).own;
+        let argv = own.resolve(words.iter().map(OsString::from).collect());
+        argv.join(std::ffi::OsStr::new(" ")).into_string().expect("text")
+    };
+    let agnhost = "registry.k8s.io/e2e-test-images/agnhost:2.53";
+    assert_eq!(exec(agnhost, &["/agnhost", "dns-suffix"]), "/minisvc __echo --as agnhost --tag 2.53 -- dns-suffix");
+    assert_eq!(exec(agnhost, &["/bin/agnhost", "x"]), "/bin/agnhost x");
+    assert_eq!(exec("memcached", &["memcached", "-h"]), "/opt/mc -h");
+    assert_eq!(exec("busybox", &["sh"]), "sh");
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -10,7 +9,7 @@ use minisvc_sandbox::{Group, Limits};
 
 use super::event::Instance;
 use crate::env::quantity;
-use crate::shared::{Shared, reference};
+use crate::shared::{Shared, lock, reference};
 
 /// Makes the control group of an instance of a container, if it or its pod has limits.
 pub(super) fn group(shared: &Shared, pod: &Pod, container: &Container, instance: Instance) -> Option<Arc<Group>> {
@@ -23,8 +22,10 @@ pub(super) fn group(shared: &Shared, pod: &Pod, container: &Container, instance:
     // The group of the instance before may still have processes that are about to die.
     let name = format!("{}.{}", container.name, instance.attempt);
     let group = shared.sandbox.make_group(uid, &name, of_pod, own);
-    // It is the machine's fault, so it is said once and not for each pod.
-    if !group.unkept().is_empty() && !shared.limits_told.swap(true, Ordering::Relaxed) {
+    // It is the machine's fault, so it is said once of each resource and not for each pod.
+    let resources = group.unkept().iter().filter_map(|unkept| Some(unkept.split_once(':')?.0.to_owned()));
+    let is_news = resources.fold(false, |news, resource| lock(&shared.limits_told).insert(resource) || news);
+    if is_news {
         let message = format!(
             "Limits are not kept here ({}); minisvc doctor says what mends it, and this is not said again for other pods",
             group.unkept().join("; ")

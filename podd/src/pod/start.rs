@@ -19,6 +19,7 @@ use super::event::{Instance, StartFailure};
 use super::limits;
 use super::sandbox::{PodSandbox, chain, log_dir, write_hosts};
 use crate::attach::AttachPoint;
+use crate::builtin::VOLUMES;
 use crate::env::compose::{self, Objects};
 use crate::env::expand::expand;
 use crate::env::services::service_variables;
@@ -54,7 +55,7 @@ pub(crate) async fn start(
         return Err(refused("CreateContainerError", "podd is shutting down".to_owned()));
     }
     let environment = environment(shared, node, pod, container, sandbox).await?;
-    let Recipe { argv, extras } = recipe(shared, container, &environment)?;
+    let Recipe { argv, extras, own } = recipe(shared, container, &environment)?;
     let user = user(shared, pod, container)?;
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     // Only root may give files away; without root there is one user anyway.
@@ -105,7 +106,7 @@ pub(crate) async fn start(
     let log = writer.subscribe();
     let (attach, fan) = AttachPoint::new(input, terminal, container.stdin_once.unwrap_or(false));
     let pump = AbortOnDropHandle::new(tokio::spawn(writer.pump(fan, out, err)));
-    Ok(Started { running: Running { process, environment, user, directory: Some(cwd), group }, log, pump, attach })
+    Ok(Started { running: Running { process, environment, user, directory: Some(cwd), own, group }, log, pump, attach })
 }
 
 /// The standard streams of a container: its ends and ours.
@@ -168,6 +169,8 @@ async fn environment(
         base.insert("POD_NAME".to_owned(), pod.metadata.name.clone().unwrap_or_default());
         base.insert("POD_NAMESPACE".to_owned(), namespace.to_owned());
         base.insert("NODE_NAME".to_owned(), node.config.name.clone());
+        let volumes = container.volume_mounts.iter().flatten().map(|mount| mount.mount_path.as_str());
+        base.insert(VOLUMES.to_owned(), volumes.collect::<Vec<_>>().join(":"));
     }
     let facts = node.facts(&sandbox.addresses);
     compose::environment(pod, container, base, variables, &objects, &facts)

@@ -89,24 +89,37 @@ async fn test_well_known_servers_are_built_in() {
     })
     .await;
     let probe = |port: u16| json!({"tcpSocket": {"port": port}, "periodSeconds": 1});
+    let results = json!([{"name": "results", "mountPath": "/results"}]);
     let containers = json!([
         {"name": "a", "image": "registry.k8s.io/e2e-test-images/agnhost:2.53", "args": ["netexec", "--http-port=8101", "--udp-port=8102"], "readinessProbe": probe(8101)},
         {"name": "b", "image": "us-docker.pkg.dev/google-samples/containers/gke/hello-app:2.0", "env": [{"name": "PORT", "value": "8103"}], "readinessProbe": probe(8103)},
         {"name": "c", "image": "hashicorp/http-echo:1.0", "args": ["-text=apple", "-listen=:8104"], "readinessProbe": probe(8104)},
         {"name": "d", "image": "registry.k8s.io/pause:3.9"},
         {"name": "e", "image": "mine:latest"},
-        {"name": "f", "image": "busybox:1.36", "args": ["sleep", "1000"]},
+        {"name": "f", "image": "busybox:1.36", "args": ["sh", "-c", "echo OK > /results/one; sleep 1000"], "volumeMounts": results},
+        {"name": "g", "image": "k8s.gcr.io/e2e-test-images/agnhost:2.21", "command": ["/agnhost", "porter"],
+         "env": [{"name": "SERVE_PORT_8105", "value": "foo"}, {"name": "SERVE_TLS_PORT_8106", "value": "tls"}],
+         "readinessProbe": {"httpGet": {"port": 8106, "scheme": "HTTPS"}, "periodSeconds": 1}},
+        {"name": "h", "image": "k8s.gcr.io/e2e-test-images/agnhost:2.21", "args": ["test-webserver", "--port=8107"], "volumeMounts": results,
+         "readinessProbe": {"exec": {"command": ["/agnhost", "connect", "127.0.0.1:8107", "--timeout=1s"]}, "periodSeconds": 1}},
     ]);
-    lab.pod("many", json!({"hostNetwork": true, "containers": containers})).await;
+    let volumes = json!([{"name": "results", "emptyDir": {}}]);
+    lab.pod("many", json!({"hostNetwork": true, "volumes": volumes, "containers": containers})).await;
     let pod = lab.ready("many").await;
     assert_eq!(restarts(&pod), 0);
     assert_eq!(ask(&lab, 8101, "/hostName").await, "node-1", "as in the node's network");
     assert_eq!(ask(&lab, 8101, "/echo?msg=hi").await, "hi");
+    let dialled = ask(&lab, 8101, "/dial?host=127.0.0.1&port=8105&request=hostname&tries=2").await;
+    assert_eq!(dialled, r#"{"responses":["foo","foo"]}"#);
+    let dialled = ask(&lab, 8101, "/dial?host=127.0.0.1&port=8102&request=hostname&protocol=udp").await;
+    assert_eq!(dialled, r#"{"responses":["node-1"]}"#);
+    assert_eq!(ask(&lab, 8107, "/results/one").await, "OK\n");
+    assert_eq!(ask(&lab, 8107, "/etc/hostname").await, "404 page not found\n", "only what is in its volumes");
     assert_eq!(ask(&lab, 8103, "/").await, "Hello, world!\nVersion: 2.0.0\nHostname: node-1\n");
     assert_eq!(ask(&lab, 8104, "/x").await, "apple\n");
-    lab.pod("wrong", json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": "registry.k8s.io/e2e-test-images/agnhost", "args": ["porter"]}]}))
+    lab.pod("wrong", json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": "registry.k8s.io/e2e-test-images/agnhost", "args": ["guestbook"]}]}))
         .await;
     lab.phase("wrong", "Failed").await;
-    assert!(lab.log("wrong", Default::default()).await.contains("netexec, serve-hostname and pause"));
+    assert!(lab.log("wrong", Default::default()).await.contains("\"guestbook\" is not built in"));
     lab.stop().await;
 }
