@@ -106,14 +106,22 @@ impl Renderer {
     pub(crate) fn event_object(&self, text: &Bytes, first: bool) -> Bytes {
         match self.form.shape {
             Shape::Object => self.object_text(text),
-            Shape::Metadata(version) => {
-                Bytes::from(partial(&self.decode(text), "PartialObjectMetadata", version).to_string())
-            }
+            Shape::Metadata(version) => self.partial_text(text, version),
             Shape::Table(version) => {
                 let object = self.decode(text);
                 let revision = object.pointer("/metadata/resourceVersion").cloned().unwrap_or(Value::Null);
                 Bytes::from(self.table(version, revision, &[object], first).to_string())
             }
+        }
+    }
+
+    /// The text of a PartialObjectMetadata: the metadata are cut out of that of the object.
+    fn partial_text(&self, text: &Bytes, version: &str) -> Bytes {
+        match stored::metadata(text).filter(|_| self.resource.stored_as.is_none()) {
+            Some(metadata) => Bytes::from(format!(
+                "{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/{version}\",\"metadata\":{metadata}}}"
+            )),
+            None => Bytes::from(partial(&self.decode(text), "PartialObjectMetadata", version).to_string()),
         }
     }
 

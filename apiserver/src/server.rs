@@ -18,7 +18,7 @@ use crate::rbac::Authorizer;
 use crate::registry::{Claim, PoolConfig, Pools, Registry, Resource};
 use crate::resources::{ipaddress, servicecidr};
 use crate::serve::{Authenticator, Ca};
-use crate::{Options, meta, openapi, stored};
+use crate::{Options, openapi, stored};
 
 /// The state behind every handler.
 pub(crate) struct Server {
@@ -118,7 +118,7 @@ impl Server {
             let target = crate::error::Target { group: "", resource: "namespaces", name: namespace.to_owned() };
             return Err(ApiError::NotFound(Box::new(target)));
         };
-        if meta::is_terminating(&stored::decode(&record.value)) {
+        if stored::is_terminating(&record.value) {
             return Err(ApiError::Forbidden {
                 target: Box::new(resource.target(name)),
                 why: format!("unable to create new content in namespace {namespace} because it is being terminated"),

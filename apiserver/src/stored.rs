@@ -7,6 +7,9 @@ use std::sync::{LazyLock, OnceLock};
 
 use bytes::Bytes;
 use minisvc_store::{Head, Key, Revision};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::registry::Registry;
@@ -135,6 +138,24 @@ pub(crate) fn without_type(text: &[u8]) -> &[u8] {
     eighth.and_then(|(index, _)| text.get(index + 2..)).unwrap_or_default()
 }
 
+/// The text of an object's metadata, which is found without reading the rest.
+pub(crate) fn metadata(text: &[u8]) -> Option<&str> {
+    let rest = without_type(text).strip_prefix(b"\"metadata\":")?;
+    let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<&RawValue>();
+    Some(values.next()?.ok()?.get())
+}
+
+/// Whether the object of a text has been asked to go.
+pub(crate) fn is_terminating(text: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Metadata {
+        deletion_timestamp: Option<IgnoredAny>,
+    }
+    let metadata = metadata(text).and_then(|metadata| serde_json::from_str::<Metadata>(metadata).ok());
+    metadata.is_some_and(|metadata| metadata.deletion_timestamp.is_some())
+}
+
 /// Reads the text of a record; what is not JSON reads as null, which no record is.
 pub(crate) fn decode(text: &[u8]) -> Value {
     serde_json::from_slice(text).unwrap_or(Value::Null)
@@ -207,6 +228,7 @@ mod tests {
             let stored = Encoded::new(&object).at(Revision(revision));
             prop_assert_eq!(decode(&stored), object.clone());
             prop_assert_eq!(&encode(&object), &stored);
+            prop_assert_eq!(&decode(metadata(&stored).unwrap().as_bytes()), &object["metadata"]);
             let item = [b"{", without_type(&stored)].concat();
             for key in ["kind", "apiVersion"] {
                 object.as_object_mut().unwrap().shift_remove(key);

@@ -42,6 +42,23 @@ async fn the_server_fills_in_what_is_its_own() {
     assert_eq!(read.json(), object);
 }
 
+/// Each creation expects the namespace to be as it was looked at, and has to look again.
+#[tokio::test]
+async fn objects_come_into_a_namespace_that_changes_all_the_time() {
+    let server = server().await;
+    let changes = (0..40).map(|number| {
+        let change = json!({"metadata": {"labels": {"turn": number.to_string()}}});
+        ask("PATCH", "/api/v1/namespaces/default").patch("application/merge-patch+json", &change).of(&server)
+    });
+    let creates = (0..40)
+        .map(|number| ask("POST", CONFIG_MAPS).json(&json!({"metadata": {"name": format!("c{number}")}})).of(&server));
+    let (changed, created) =
+        futures::future::join(futures::future::join_all(changes), futures::future::join_all(creates)).await;
+    assert!(changed.iter().any(|answer| answer.code == StatusCode::OK));
+    let refused: Vec<_> = created.iter().filter(|answer| answer.code != StatusCode::CREATED).collect();
+    assert!(refused.is_empty(), "{}", refused[0].text);
+}
+
 //
 #[tokio::test]
 async fn what_contradicts_the_url_is_refused() {

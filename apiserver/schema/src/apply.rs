@@ -110,7 +110,7 @@ pub fn apply(
     let mut entries = entries_before_apply(shape, live, kind);
     let id = id(kind, writer, Operation::Apply);
     let previous = take(&mut entries, &id);
-    let wanted = unstripped(&field_set(shape, &config));
+    let wanted = unstripped(field_set(shape, &config));
 
     let merged = merge(shape, base, &config);
     let kept = entries.iter().fold(wanted.clone(), |kept, entry| kept.union(&entry.fields));
@@ -161,7 +161,7 @@ pub fn track_update(kind: Kind, old: Option<&Value>, new: &Value, writer: &Write
     give_up(&mut entries, &comparison);
     let id = id(kind, writer, Operation::Update);
     let before = take(&mut entries, &id).map(|entry| entry.fields).unwrap_or_default();
-    let fields = before.union(&comparison.changed);
+    let fields = before.join(comparison.changed);
     entries.push(Entry { id, time: Some(time(writer)), fields });
     join_oldest(&mut entries);
     managers::write(entries)
@@ -192,7 +192,7 @@ fn entries_before_apply(shape: Shape, live: Option<&Value>, kind: Kind) -> Vec<E
     let Some(live) = live else { return Vec::new() };
     managers::read(live).unwrap_or_else(|| {
         let writer = Writer { manager: BEFORE_FIRST_APPLY, subresource: "", now: jiff::Timestamp::UNIX_EPOCH };
-        let fields = unstripped(&field_set(shape, live));
+        let fields = unstripped(field_set(shape, live));
         vec![Entry { id: id(kind, &writer, Operation::Update), time: None, fields }]
     })
 }
@@ -227,17 +227,18 @@ fn conflicts(entries: &[Entry], comparison: &Comparison) -> Vec<Conflict> {
 /// Everyone loses what was changed by someone else, or is no longer there.
 fn give_up(entries: &mut [Entry], comparison: &Comparison) {
     for entry in entries {
-        entry.fields = entry.fields.difference(&comparison.changed).without(&comparison.removed);
+        entry.fields.subtract(&comparison.changed);
+        entry.fields.cut(&comparison.removed);
     }
 }
 
 fn stripped_comparison(shape: Shape, old: &Value, new: &Value) -> Comparison {
     let Comparison { changed, removed } = compare(shape, old, new);
-    Comparison { changed: unstripped(&changed), removed: unstripped(&removed) }
+    Comparison { changed: unstripped(changed), removed: unstripped(removed) }
 }
 
 /// A set without the fields that identify an object or are the server's: nobody owns them.
-fn unstripped(set: &FieldSet) -> FieldSet {
+fn unstripped(mut set: FieldSet) -> FieldSet {
     static STRIPPED: OnceLock<(FieldSet, FieldSet)> = OnceLock::new();
     let (below, alone) = STRIPPED.get_or_init(|| {
         let mut metadata = FieldSet::default();
@@ -261,7 +262,9 @@ fn unstripped(set: &FieldSet) -> FieldSet {
         alone.insert("f:metadata".into(), FieldSet::leaf());
         (below, alone)
     });
-    set.without(below).difference(alone)
+    set.cut(below);
+    set.subtract(alone);
+    set
 }
 
 /// Keeps the entries of ordinary writers few: the oldest of an API version become one.

@@ -391,7 +391,7 @@ proptest! {
         prop_assert_eq!(left, once.clone());
         // And when its only manager leaves, so does everything.
         let gone = apply(kind, Some(&once), &json!({"metadata": {"name": "o"}}), &writer("x", 5), false).expect("applied");
-        prop_assert!(unstripped(&field_set(Shape::of_kind(kind), &gone)).is_empty(), "{}", gone);
+        prop_assert!(unstripped(field_set(Shape::of_kind(kind), &gone)).is_empty(), "{}", gone);
     }
 
     //
@@ -404,7 +404,7 @@ proptest! {
         new["metadata"]["name"] = json!("o");
         let entries = track_update(kind, Some(&created), &new, &writer("y", 2));
         new["metadata"]["managedFields"] = Value::Array(entries);
-        let has = unstripped(&field_set(Shape::of_kind(kind), &without_entries(new.clone())));
+        let has = unstripped(field_set(Shape::of_kind(kind), &without_entries(new.clone())));
         prop_assert!(has.difference(&all_owned(&new)).is_empty(), "{}", has.difference(&all_owned(&new)).to_json());
         let again = track_update(kind, Some(&new), &new, &writer("z", 3));
         prop_assert_eq!(&Value::Array(again), &new["metadata"]["managedFields"]);

@@ -56,6 +56,42 @@ impl FieldSet {
         result
     }
 
+    /// What is in either set, when neither is needed any more.
+    pub(crate) fn join(mut self, other: Self) -> Self {
+        self.owned |= other.owned;
+        for (element, theirs) in other.children {
+            let both = match self.children.remove(&element) {
+                Some(ours) => ours.join(theirs),
+                None => theirs,
+            };
+            self.children.insert(element, both);
+        }
+        self
+    }
+
+    /// Takes out what is in the other set, and what is below a field of it.
+    pub(crate) fn cut(&mut self, other: &Self) {
+        if other.owned {
+            *self = Self::default();
+            return;
+        }
+        self.children.retain(|element, ours| {
+            let Some(theirs) = other.children.get(element) else { return true };
+            ours.cut(theirs);
+            !ours.is_empty()
+        });
+    }
+
+    /// Leaves of this set what [`Self::difference`] would answer.
+    pub(crate) fn subtract(&mut self, other: &Self) {
+        self.owned &= !other.owned;
+        self.children.retain(|element, ours| {
+            let Some(theirs) = other.children.get(element) else { return true };
+            ours.subtract(theirs);
+            !ours.is_empty()
+        });
+    }
+
     /// What is in both sets.
     pub(crate) fn intersection(&self, other: &Self) -> Self {
         let mut result = Self { owned: self.owned && other.owned, children: BTreeMap::new() };
@@ -72,19 +108,6 @@ impl FieldSet {
         let mut result = Self { owned: self.owned && !other.owned, children: BTreeMap::new() };
         for (element, ours) in &self.children {
             let left = other.children.get(element).map_or_else(|| ours.clone(), |theirs| ours.difference(theirs));
-            result.insert(element.clone(), left);
-        }
-        result
-    }
-
-    /// What is in this set and neither in the other nor below a field of it.
-    pub(crate) fn without(&self, other: &Self) -> Self {
-        if other.owned {
-            return Self::default();
-        }
-        let mut result = Self { owned: self.owned, children: BTreeMap::new() };
-        for (element, ours) in &self.children {
-            let left = other.children.get(element).map_or_else(|| ours.clone(), |theirs| ours.without(theirs));
             result.insert(element.clone(), left);
         }
         result
@@ -143,12 +166,19 @@ impl FieldSet {
     /// Writes the notation.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let mut members = Map::new();
-        if self.owned && !self.children.is_empty() {
+        self.clone().into_json()
+    }
+
+    /// The same of a set that is not needed any more.
+    #[must_use]
+    pub(crate) fn into_json(self) -> Value {
+        let is_also_owned = self.owned && !self.children.is_empty();
+        let mut members = Map::with_capacity(self.children.len() + usize::from(is_also_owned));
+        if is_also_owned {
             members.insert(".".to_owned(), Value::Object(Map::new()));
         }
-        for (element, part) in &self.children {
-            members.insert(element.clone(), part.to_json());
+        for (element, part) in self.children {
+            members.insert(element, part.into_json());
         }
         Value::Object(members)
     }
@@ -249,10 +279,12 @@ mod tests {
 
     //
     #[test]
-    fn without_takes_what_lies_below_and_difference_does_not() {
+    fn cut_takes_what_lies_below_and_difference_does_not() {
         let owned = set(json!({"f:a": {".": {}, "f:b": {}}, "f:c": {}}));
         let gone = set(json!({"f:a": {}}));
-        assert_eq!(owned.without(&gone), set(json!({"f:c": {}})));
+        let mut left = owned.clone();
+        left.cut(&gone);
+        assert_eq!(left, set(json!({"f:c": {}})));
         assert_eq!(owned.difference(&gone), set(json!({"f:a": {"f:b": {}}, "f:c": {}})));
     }
 
@@ -271,6 +303,15 @@ mod tests {
             prop_assert!(a.difference(&a).is_empty());
             prop_assert!(a.difference(&b).intersection(&b).is_empty());
             prop_assert_eq!(a.union(&b).difference(&b), a.difference(&b));
+            prop_assert_eq!(a.clone().join(b.clone()), a.union(&b));
+            let (mut cut, mut left) = (a.clone(), a.clone());
+            left.subtract(&b);
+            prop_assert_eq!(left, a.difference(&b));
+            cut.cut(&b);
+            let (kept, gone) = (cut.paths(), b.paths());
+            let below = |path: &String| gone.iter().any(|gone| *path == *gone || path.strip_prefix(gone.as_str()).is_some_and(|rest| rest.starts_with(['.', '['])));
+            let expected: Vec<String> = a.paths().into_iter().filter(|path| !below(path)).collect();
+            prop_assert_eq!(kept, expected);
         }
     }
 }

@@ -50,19 +50,19 @@ impl Entry {
         Some(Self { id, time, fields })
     }
 
-    fn to_json(&self) -> Value {
-        let mut json = Map::new();
+    fn into_json(self) -> Value {
+        let mut json = Map::with_capacity(7);
         let mut put = |key: &str, value: Value| json.insert(key.to_owned(), value);
-        put("manager", self.id.manager.as_str().into());
+        put("manager", self.id.manager.into());
         put("operation", if self.id.operation == Operation::Apply { "Apply" } else { "Update" }.into());
-        put("apiVersion", self.id.api_version.as_str().into());
-        if let Some(time) = &self.time {
-            put("time", time.as_str().into());
+        put("apiVersion", self.id.api_version.into());
+        if let Some(time) = self.time {
+            put("time", time.into());
         }
         put("fieldsType", "FieldsV1".into());
-        put("fieldsV1", self.fields.to_json());
+        put("fieldsV1", self.fields.into_json());
         if !self.id.subresource.is_empty() {
-            put("subresource", self.id.subresource.as_str().into());
+            put("subresource", self.id.subresource.into());
         }
         Value::Object(json)
     }
@@ -102,5 +102,5 @@ pub(crate) fn write(mut entries: Vec<Entry>) -> Vec<Value> {
         let key = |e: &Entry| (e.id.operation, e.time.clone(), e.id.clone());
         key(a).cmp(&key(b))
     });
-    entries.iter().map(Entry::to_json).collect()
+    entries.into_iter().map(Entry::into_json).collect()
 }

@@ -38,8 +38,10 @@ impl Writer<'_> {
         let generate = meta::text(&object, "name").is_empty().then(|| meta::text(&object, "generateName").to_owned());
         let generate = generate.filter(|base| !base.is_empty());
         let (mut names, mut races) = (0, 0);
+        // Made more than once only for the sake of its name, or of what it claims.
+        let may_repeat = generate.is_some() || self.resource.allocate.is_some();
         loop {
-            let mut attempt = object.clone();
+            let mut attempt = if may_repeat { object.clone() } else { std::mem::take(&mut object) };
             if let Some(base) = &generate {
                 let name = meta::generated_name(base, |bound| rand::random_range(0..bound));
                 meta::set(&mut attempt, "name", name);
@@ -48,7 +50,7 @@ impl Writer<'_> {
                 Ok(written) => return Ok(written),
                 Err(Lost::Failed(ApiError::AlreadyExists(_))) if generate.is_some() && names + 1 < NAMES => names += 1,
                 Err(Lost::Failed(error)) => return Err(error),
-                Err(Lost::Race(_)) if races < RACES => races += 1,
+                Err(Lost::Race(_)) if may_repeat && races < RACES => races += 1,
                 Err(Lost::Race(key)) => return Err(ApiError::internal(format!("{key} is fought over too hard"))),
             }
         }
@@ -56,10 +58,11 @@ impl Writer<'_> {
 
     async fn create_once(&self, mut object: Value) -> Result<Written, Lost> {
         let name = meta::text(&object, "name").to_owned();
-        let namespace = match self.namespace {
-            "" => None,
-            namespace => Some(self.server.open_namespace(self.resource, namespace, &name).map_err(Lost::Failed)?),
+        let open_namespace = || match self.namespace {
+            "" => Ok(None),
+            namespace => self.server.open_namespace(self.resource, namespace, &name).map(Some).map_err(Lost::Failed),
         };
+        let mut namespace = open_namespace()?;
         (self.resource.default)(&mut object);
         // Before the kind prepares the object, because a Job's selector is made of it.
         meta::set(&mut object, "uid", Uuid::new_v4().to_string());
@@ -87,10 +90,17 @@ impl Writer<'_> {
         self.admit(&object, None).map_err(Lost::Failed)?;
         let warnings = (self.resource.warnings)(&object, None);
         let object = self.to_stored(object);
-        match self.commit(Outcome::Created { namespace: namespace.as_deref() }, &object, &plan).await {
-            Ok(text) => Ok(Written { text, created: true, warnings }),
-            Err(Lost::Race(lost)) if lost == key => Err(exists()),
-            Err(lost) => Err(lost),
+        let mut races = 0;
+        loop {
+            let of_namespace = |lost: &Key| namespace.as_ref().is_some_and(|record| record.key == *lost);
+            match self.commit(Outcome::Created { namespace: namespace.as_deref() }, &object, &plan).await {
+                Ok(text) => return Ok(Written { text, created: true, warnings }),
+                Err(Lost::Race(lost)) if lost == key => return Err(exists()),
+                // It changed, which makes no difference to the object as long as it does not terminate.
+                Err(Lost::Race(lost)) if of_namespace(&lost) && races < RACES => races += 1,
+                Err(lost) => return Err(lost),
+            }
+            namespace = open_namespace()?;
         }
     }
 }

@@ -110,7 +110,7 @@ fn selectable(pod: &Value) -> Vec<(&'static str, String)> {
         "spec.host" => text(pod, "/spec/nodeName").to_owned(),
         "spec.hostNetwork" => is_true(pod, "/spec/hostNetwork").to_string(),
         "status.podIPs" => addresses.join(","),
-        path => text(pod, &format!("/{}", path.replace('.', "/"))).to_owned(),
+        path => path.split('.').fold(pod, |value, step| &value[step]).as_str().unwrap_or_default().to_owned(),
     };
     SELECTABLE.iter().map(|name| (*name, value(name))).collect()
 }
