@@ -108,7 +108,8 @@ mod tests {
             let list: Value = serde_json::from_slice(&text).unwrap();
             let items = list["items"].as_array().unwrap();
             assert_eq!(items.len(), count);
-            assert!(items.iter().enumerate().all(|(at, item)| item["metadata"]["name"] == at.to_string()));
+            let names = items.iter().map(|item| item["metadata"]["name"].as_str().unwrap_or_default().to_owned());
+            assert!(names.eq((0..count).map(|number| number.to_string())));
             assert!(text.ends_with(b"]}\n"));
         }
     }
