@@ -168,7 +168,7 @@ fn labs_run_side_by_side_with_the_same_addresses() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let labs = ["one", "two", "three"].map(|name| Lab::start_in(name, folder.path(), &["-f", common::HELLO, "--wait"]));
     for lab in &labs {
-        assert_eq!(lab.exec(&[common::MINISVC, "__resolve", "kubernetes"]), "10.96.0.1\n");
+        assert_eq!(lab.exec(&[MINISVC, "__resolve", "kubernetes"]), "10.96.0.1\n");
         let answer = lab.fetch("http://hello").expect("an answer");
         let own: Vec<String> =
             lab.list("pods").iter().map(|pod| pod["metadata"]["name"].as_str().expect("a name").to_owned()).collect();
@@ -184,7 +184,7 @@ fn detach_returns_when_the_lab_is_ready_and_down_ends_it() {
     let output = up_command("back", folder.path(), &["--detach"]).output().expect("started");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let minisvc = |args: &[&str]| {
-        let mut command = Command::new(common::MINISVC);
+        let mut command = Command::new(MINISVC);
         command.args(args).args(["--name", "back"]).env("MINISVC_STATE_DIR", folder.path());
         command
     };
@@ -214,7 +214,7 @@ fn what_cannot_be_changes_nothing_and_says_what_to_type() {
         (vec!["--nodes", "0"], "--nodes"),
         (vec!["--api-port", &port], "--api-port"),
     ] {
-        let mut command = Command::new(common::MINISVC);
+        let mut command = Command::new(MINISVC);
         command.args(["up", "--name", "bad"]).args(&args).env("MINISVC_STATE_DIR", folder.path());
         let text = fail(&mut command, 2);
         assert!(text.contains(expected), "{args:?}: {text}");

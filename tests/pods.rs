@@ -180,7 +180,6 @@ fn keeps(lab: &Lab, limit: &str) -> bool {
         event["reason"] == "LimitsNotKept" && event["message"].as_str().is_some_and(|said| said.contains(limit))
     };
     if remark.is_some() {
-        println!("{text}");
         assert!(text.contains("mend: "), "{text}");
         eventually("the user to be told", || lab.list("events").iter().any(told).then_some(()));
     } else {

@@ -82,7 +82,7 @@ impl Config {
             images: BTreeMap::new(),
             run_as: None,
             base_environment: BTreeMap::from([("PATH".to_owned(), path.to_owned())]),
-            builtin_program: PathBuf::from("/proc/self/exe"),
+            builtin_program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),
             host_resolv_conf: PathBuf::from("/etc/resolv.conf"),
             backoff_base: Duration::from_secs(10),
             backoff_cap: Duration::from_secs(300),

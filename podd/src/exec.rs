@@ -71,7 +71,7 @@ impl RunningContainer {
     pub(crate) async fn spawn(self, spec: ExecSpec) -> Result<Process, SpawnError> {
         let Self { place, running, .. } = self;
         let process = ProcessSpec {
-            argv: running.own.resolve(spec.argv),
+            argv: spec.argv,
             env: running.environment.into_iter().chain(spec.environment).collect(),
             cwd: running.directory,
             user: running.user,

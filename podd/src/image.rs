@@ -7,7 +7,6 @@ mod ready;
 mod texts;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -69,27 +68,23 @@ pub(crate) struct Recipe {
     pub(crate) argv: Vec<String>,
     /// What the image brings along.
     pub(crate) extras: Extras,
-    /// For whoever executes something in the container later.
+    /// For whoever executes something in the container later, or from a script.
     pub(crate) own: OwnProgram,
 }
 
 /// The program of an image that is no file of this machine, such as `/agnhost`, and what stands for it here.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct OwnProgram {
-    called: Option<&'static Ready>,
-    words: Vec<String>,
+    /// Where containers expect it.
+    pub(crate) paths: Vec<&'static str>,
+    /// Program and first arguments.
+    pub(crate) words: Vec<String>,
 }
 
 impl OwnProgram {
-    /// A command line with what stands for the image's own program in its place.
-    pub(crate) fn resolve(&self, argv: Vec<OsString>) -> Vec<OsString> {
-        let first = argv.first().and_then(|word| word.to_str());
-        match (self.called, first) {
-            (Some(ready), Some(first)) if ready.calls_its_program(first) => {
-                self.words.iter().map(OsString::from).chain(argv.into_iter().skip(1)).collect()
-            }
-            _ => argv,
-        }
+    fn of(ready: Option<&'static Ready>, words: &[String]) -> Self {
+        let called = ready.map_or(&[][..], Ready::program_names);
+        Self { paths: called.iter().copied().filter(|name| name.starts_with('/')).collect(), words: words.to_vec() }
     }
 }
 
@@ -133,10 +128,11 @@ pub(crate) fn recipe(wanted: &Wanted<'_>, known: &Known<'_>) -> Result<Recipe, I
     }
     let bare = repository(image);
     if let Some(mapped) = [image, bare, familiar(bare)].into_iter().find_map(|name| known.images.get(name)) {
-        let own = OwnProgram { called: public(bare).and_then(ready::find), words: mapped.command.clone() };
+        let ready = public(bare).and_then(ready::find);
+        let own = OwnProgram::of(ready, &mapped.command);
         let argv = match command.split_first() {
             None => [&mapped.command, args].concat(),
-            Some((first, rest)) if own.called.is_some_and(|ready| ready.calls_its_program(first)) => {
+            Some((first, rest)) if ready.is_some_and(|ready| ready.calls_its_program(first)) => {
                 [&mapped.command, rest, args].concat()
             }
             Some(_) => words(),
@@ -176,7 +172,7 @@ pub(crate) fn recipe(wanted: &Wanted<'_>, known: &Known<'_>) -> Result<Recipe, I
                 }
                 Some(_) => words(),
             };
-            Ok(Recipe { argv, own: OwnProgram { called: ready, words: server }, ..Recipe::default() })
+            Ok(Recipe { argv, own: OwnProgram::of(ready, &server), ..Recipe::default() })
         }
         Some(Runs::Program(program)) => of_program(program, wanted, known),
     }

@@ -17,7 +17,6 @@ use crate::attach::AttachPoint;
 use crate::config::{Config, NodeConfig};
 use crate::env::compose::{Objects, Reference};
 use crate::env::fields::Facts;
-use crate::image::OwnProgram;
 use crate::logs::write::Progress;
 use crate::network::Network;
 use crate::recorder::Recorder;
@@ -135,8 +134,6 @@ pub(crate) struct Running {
     pub(crate) environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     pub(crate) user: Option<Credentials>,
     pub(crate) directory: Option<PathBuf>,
-    /// What its image calls its program.
-    pub(crate) own: OwnProgram,
     /// If it has limits.
     pub(crate) group: Option<Arc<Group>>,
 }

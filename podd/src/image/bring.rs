@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{chown, symlink};
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 
+use super::OwnProgram;
 use super::ready::{Content, Extras, Tree};
 use super::texts::IPV6_MARK;
 
@@ -80,6 +81,25 @@ pub(crate) fn bring(extras: &Extras, container: &For<'_>) -> io::Result<Vec<Brou
         }
     }
     Ok(all)
+}
+
+/// Puts a script where containers expect the image's own program, if nothing of the machine is there.
+///
+/// # Errors
+/// When the disk refuses.
+pub(crate) fn bring_program(own: &OwnProgram, container: &For<'_>) -> io::Result<Vec<Brought>> {
+    let missing = own.paths.iter().filter(|path| !Path::new(path).exists());
+    missing
+        .map(|path| {
+            let source = container.directory.join(path.trim_start_matches('/').replace('/', "-"));
+            let words: Vec<String> =
+                own.words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
+            fs::create_dir_all(container.directory)?;
+            fs::write(&source, format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")))?;
+            fs::set_permissions(&source, fs::Permissions::from_mode(0o755))?;
+            Ok(Brought { source, target: PathBuf::from(path), read_only: true })
+        })
+        .collect()
 }
 
 fn fill(tree: &Tree, source: &Path, container: &For<'_>) -> io::Result<()> {
@@ -175,5 +195,18 @@ mod tests {
         let expected =
             Brought { source: bin.join("shell-99"), target: "/usr/local/bin/no-such-name".into(), read_only: true };
         assert_eq!(bring(&extras, &container).expect("made"), [expected]);
+    }
+
+    #[test]
+    fn the_own_program_of_an_image_is_a_script() {
+        let place = tempfile::tempdir().expect("a directory");
+        let container = For { directory: &place.path().join("image"), owner: None, ipv6: false, path: "" };
+        let words = ["/bin/echo", "it's", "--"].map(str::to_owned).to_vec();
+        let brought =
+            bring_program(&OwnProgram { paths: vec!["/bin/sh", "/no/such"], words }, &container).expect("made");
+        let [script] = brought.as_slice() else { panic!("one is missing: {brought:?}") };
+        assert_eq!(script.target, Path::new("/no/such"));
+        let said = std::process::Command::new(&script.source).args(["a b", "$c"]).output().expect("executed").stdout;
+        assert_eq!(String::from_utf8(said).expect("text"), "it's -- a b $c\n");
     }
 }

@@ -15,9 +15,16 @@ impl Ready {
     /// Whether this word of a command line means the image's own program.
     pub(crate) fn calls_its_program(&self, word: &str) -> bool {
         match &self.runs {
-            Runs::Server(_, called) => called.contains(&word),
             Runs::Program(program) => program.is_called(word),
-            Runs::Tools(..) | Runs::Pause => false,
+            _ => self.program_names().contains(&word),
+        }
+    }
+
+    /// What the image calls a program that only it has.
+    pub(crate) fn program_names(&self) -> &'static [&'static str] {
+        match self.runs {
+            Runs::Server(_, called) => called,
+            Runs::Program(_) | Runs::Tools(..) | Runs::Pause => &[],
         }
     }
 }

@@ -24,8 +24,11 @@ pub(super) fn group(shared: &Shared, pod: &Pod, container: &Container, instance:
     let group = shared.sandbox.make_group(uid, &name, of_pod, own);
     // It is the machine's fault, so it is said once of each resource and not for each pod.
     let resources = group.unkept().iter().filter_map(|unkept| Some(unkept.split_once(':')?.0.to_owned()));
-    let is_news = resources.fold(false, |news, resource| lock(&shared.limits_told).insert(resource) || news);
-    if is_news {
+    let news = {
+        let mut told = lock(&shared.limits_told);
+        resources.filter(|resource| told.insert(resource.clone())).count()
+    };
+    if news > 0 {
         let message = format!(
             "Limits are not kept here ({}); minisvc doctor says what mends it, and this is not said again for other pods",
             group.unkept().join("; ")

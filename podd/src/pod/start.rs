@@ -23,7 +23,7 @@ use crate::builtin::VOLUMES;
 use crate::env::compose::{self, Objects};
 use crate::env::expand::expand;
 use crate::env::services::service_variables;
-use crate::image::bring::{For, bring, find_program};
+use crate::image::bring::{For, bring, bring_program, find_program};
 use crate::image::{self, Known, Recipe, Wanted};
 use crate::logs::write::{LogWriter, Progress};
 use crate::shared::{Node, Running, Shared, reference};
@@ -67,6 +67,7 @@ pub(crate) async fn start(
         path: path_of(&environment),
     };
     let brought = bring(&extras, &for_container)
+        .and_then(|files| Ok([files, bring_program(&own, &for_container)?].concat()))
         .map_err(|error| refused("CreateContainerError", format!("files of the image: {error}")))?;
     let mounts = mounts(container, &sandbox.roots, &sandbox.files, &brought, &environment)
         .map_err(|error| refused("CreateContainerConfigError", error.to_string()))?;
@@ -106,7 +107,7 @@ pub(crate) async fn start(
     let log = writer.subscribe();
     let (attach, fan) = AttachPoint::new(input, terminal, container.stdin_once.unwrap_or(false));
     let pump = AbortOnDropHandle::new(tokio::spawn(writer.pump(fan, out, err)));
-    Ok(Started { running: Running { process, environment, user, directory: Some(cwd), own, group }, log, pump, attach })
+    Ok(Started { running: Running { process, environment, user, directory: Some(cwd), group }, log, pump, attach })
 }
 
 /// The standard streams of a container: its ends and ours.

@@ -110,7 +110,7 @@ async fn exec(target: &Target<'_>, action: &ExecAction, limit: Duration) -> Resu
     let again = writer.try_clone().map_err(|error| said(error.to_string()))?;
     let output = pipe::Receiver::from_owned_fd(reader.into()).map_err(|error| said(error.to_string()))?;
     let spec = ProcessSpec {
-        argv: target.running.own.resolve(action.command.iter().flatten().map(OsString::from).collect()),
+        argv: action.command.iter().flatten().map(OsString::from).collect(),
         env: target.running.environment.clone(),
         cwd: target.running.directory.clone(),
         user: target.running.user.clone(),

@@ -101,7 +101,7 @@ async fn test_well_known_servers_are_built_in() {
          "env": [{"name": "SERVE_PORT_8105", "value": "foo"}, {"name": "SERVE_TLS_PORT_8106", "value": "tls"}],
          "readinessProbe": {"httpGet": {"port": 8106, "scheme": "HTTPS"}, "periodSeconds": 1}},
         {"name": "h", "image": "k8s.gcr.io/e2e-test-images/agnhost:2.21", "args": ["test-webserver", "--port=8107"], "volumeMounts": results,
-         "readinessProbe": {"exec": {"command": ["/agnhost", "connect", "127.0.0.1:8107", "--timeout=1s"]}, "periodSeconds": 1}},
+         "readinessProbe": {"exec": {"command": ["sh", "-c", "/agnhost connect 127.0.0.1:8107 --timeout=1s"]}, "periodSeconds": 1}},
     ]);
     let volumes = json!([{"name": "results", "emptyDir": {}}]);
     lab.pod("many", json!({"hostNetwork": true, "volumes": volumes, "containers": containers})).await;
