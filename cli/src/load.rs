@@ -77,8 +77,9 @@ async fn work(target: SocketAddr, first: u16, until: Instant) -> Tally {
         tally.slowest = tally.slowest.max(start.elapsed());
         match outcome {
             Ok(()) => tally.answered += 1,
-            // Somebody else's port; the next one will do.
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            // Somebody else's port, or one on which an earlier connection of ours still waits for a server that is gone;
+            // the next one will do.
+            Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) => {}
             Err(error) => {
                 tally.failed += 1;
                 let took = start.elapsed().as_micros();
