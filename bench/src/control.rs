@@ -134,6 +134,8 @@ pub(crate) struct Changes {
     slice: Vec<f64>,
     /// Until the first new connection, for a pod that joins.
     pub(crate) join: Vec<f64>,
+    /// The same from when the change was answered, that is in the API. 0 if the connection came before the answer.
+    pub(crate) join_after: Vec<f64>,
     /// Until no new connection, for one that leaves.
     pub(crate) leave: Vec<f64>,
 }
@@ -170,10 +172,16 @@ pub(crate) fn changes(lab: &Lab) -> Result<Changes, Failure> {
             let body = json!({"metadata": {"labels": {"joined": label}}}).to_string();
             let began = now();
             api.ask("PATCH", &format!("{PODS}/web"), "application/merge-patch+json", &body)?;
-            times.patch.push(since(began, now()));
+            let answered = now();
+            times.patch.push(since(began, answered));
             let (slice_at, flow_at) = both(&effects, joins)?;
             times.slice.push(since(began, slice_at));
-            if joins { &mut times.join } else { &mut times.leave }.push(since(began, flow_at));
+            if joins {
+                times.join.push(since(began, flow_at));
+                times.join_after.push(since(answered, flow_at));
+            } else {
+                times.leave.push(since(began, flow_at));
+            }
             thread::sleep(PAUSE);
         }
     }

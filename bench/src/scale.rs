@@ -38,9 +38,14 @@ pub(crate) fn measure() -> Result<(), Failure> {
         made = size;
         let times = control::changes(&lab)?;
         line(
-            &format!("{size} Services: pod joins → first new connection"),
+            &format!("{size} Services: change sent → first new connection to a pod"),
             &spread(&times.join),
-            &goal(quantile(&times.join, 99) < 5.0, "p99 5 ms; kube-proxy p50 63 ms with few, 2950 with 5000"),
+            "kube-proxy p50 63 ms with few, 2950 with 5000",
+        );
+        line(
+            &format!("{size} Services: change in the API → first new connection"),
+            &spread(&times.join_after),
+            &goal(quantile(&times.join_after, 99) < 5.0, "p99 5 ms"),
         );
         line(&format!("{size} Services: pod leaves → no new connection"), &spread(&times.leave), "");
         connections(&lab, size)?;
