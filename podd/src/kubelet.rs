@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
-use kube::runtime::{WatchStreamExt as _, reflector, watcher};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client};
 use minisvc_sandbox::{Namespace, NamespaceSpec, Process, Sandbox, SandboxError, TunSpec};
 use thiserror::Error;
 use tokio::task::JoinHandle;
@@ -26,6 +25,7 @@ use crate::network::{Link, LinkId, Network, NetworkError, Owner};
 use crate::node::{self, Machine};
 use crate::processes;
 use crate::recorder::Recorder;
+use crate::services::Services;
 use crate::shared::{Node, Shared, lock};
 use crate::streaming::{self, StreamError, StreamRequest, StreamSession};
 
@@ -137,8 +137,8 @@ impl Podd {
         // Mounts are made by a helper with another working directory.
         let config = Config { state_dir: config.state_dir.canonicalize().map_err(state_dir)?, ..config };
         let (recorder, poster) = Recorder::start(client.clone());
-        let (services, writer) = reflector::store();
-        let reflecting = AbortOnDropHandle::new(tokio::spawn(reflect_services(client.clone(), writer)));
+        let services = Arc::new(Services::new());
+        let following = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&services).follow(client.clone())));
         let shared = Arc::new(Shared {
             config,
             client,
@@ -153,7 +153,7 @@ impl Podd {
         sweep(&shared).await;
         let counting = AbortOnDropHandle::new(tokio::spawn(processes::watch(Arc::clone(&shared))));
         let machine = Arc::new(Machine::read());
-        let mut podd = Self { shared, nodes: BTreeMap::new(), machine, _helpers: vec![poster, reflecting, counting] };
+        let mut podd = Self { shared, nodes: BTreeMap::new(), machine, _helpers: vec![poster, following, counting] };
         let making = podd.shared.config.nodes.iter().map(|node| make_node(&podd.shared, node, &podd.machine));
         let made: Vec<_> = futures::stream::iter(making).buffered(16).try_collect().await?;
         for (node, link) in made {
@@ -367,22 +367,6 @@ async fn sweep(shared: &Shared) {
             && let Err(error) = std::fs::remove_dir_all(entry.path())
         {
             warn!(%error, path = %entry.path().display(), "files of a pod that is gone are left behind");
-        }
-    }
-}
-
-/// Keeps the list of Services, without what no variable is made from.
-async fn reflect_services(client: Client, writer: reflector::store::Writer<Service>) {
-    let stream = watcher(Api::<Service>::all(client), watcher::Config::default()).default_backoff();
-    let slim = stream.modify(|service| {
-        service.managed_fields_mut().clear();
-        service.annotations_mut().clear();
-        service.status = None;
-    });
-    let mut events = std::pin::pin!(slim.reflect(writer));
-    while let Some(event) = events.next().await {
-        if let Err(error) = event {
-            warn!(%error, "the list of services is not up to date");
         }
     }
 }

@@ -21,6 +21,7 @@ mod pod;
 mod probe;
 mod processes;
 mod recorder;
+mod services;
 mod shared;
 mod streaming;
 mod terminal;

@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Secret, Service};
-use kube::runtime::reflector::Store;
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Secret};
 use kube::{Api, Client};
 use minisvc_sandbox::{Credentials, Group, Namespace, Process, Sandbox};
 use tokio::sync::watch;
@@ -20,6 +19,7 @@ use crate::env::fields::Facts;
 use crate::logs::write::Progress;
 use crate::network::Network;
 use crate::recorder::Recorder;
+use crate::services::Services;
 
 /// Namespace and name of a pod.
 pub(crate) type PodKey = (String, String);
@@ -30,7 +30,7 @@ pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) sandbox: Sandbox,
     pub(crate) network: Arc<dyn Network>,
-    pub(crate) services: Store<Service>,
+    pub(crate) services: Arc<Services>,
     pub(crate) recorder: Recorder,
     /// Cancelled when podd goes down.
     pub(crate) shutdown: CancellationToken,

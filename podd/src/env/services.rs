@@ -8,63 +8,97 @@ use k8s_openapi::api::core::v1::Service;
 /// The Service announced in every namespace.
 const KUBERNETES: &str = "kubernetes";
 
-/// The variables for a pod of `namespace`, given all Services that exist now.
+/// What is announced of every Service that has a cluster IP, by namespace and name; of the others nothing is kept.
 ///
-/// With `links` off only `default/kubernetes` is announced. Services without a cluster IP are left out.
-pub(crate) fn service_variables<'a>(
-    services: impl IntoIterator<Item = &'a Service>,
-    namespace: &str,
-    links: bool,
-) -> BTreeMap<String, String> {
-    let mut announced: BTreeMap<&str, &Service> = BTreeMap::new();
-    let mut own_kubernetes = false;
-    for service in services {
-        let Some(name) = service.metadata.name.as_deref() else { continue };
-        let of = service.metadata.namespace.as_deref().unwrap_or_default();
-        let own = of == namespace && links;
-        let master = of == "default" && name == KUBERNETES;
-        if !(own || master) || cluster_ip(service).is_none() {
-            continue;
-        }
-        if own {
-            announced.insert(name, service);
-            own_kubernetes |= name == KUBERNETES;
-        } else if !own_kubernetes {
-            announced.insert(name, service);
-        }
-    }
-    announced.into_iter().flat_map(|(name, service)| variables(name, service)).collect()
+/// There may be thousands, and Kubernetes' own type takes some kilobytes of each. Its size is that of the API server's store,
+/// which has the limits.
+#[derive(Debug, Default)]
+pub(crate) struct Announced(BTreeMap<Box<str>, BTreeMap<Box<str>, Announcement>>);
+
+#[derive(Debug)]
+struct Announcement {
+    address: IpAddr,
+    ports: Box<[Port]>,
 }
 
-fn cluster_ip(service: &Service) -> Option<IpAddr> {
-    service.spec.as_ref()?.cluster_ip.as_deref()?.parse().ok()
+#[derive(Debug)]
+struct Port {
+    /// Empty where it has none.
+    name: Box<str>,
+    number: i32,
+    protocol: Box<str>,
 }
 
-fn variables(name: &str, service: &Service) -> Vec<(String, String)> {
-    let prefix = shout(name);
-    let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
-    let (Some(ip), Some(first)) = (cluster_ip(service), ports.first()) else { return Vec::new() };
-    let host = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
-    let mut out = vec![
-        (format!("{prefix}_SERVICE_HOST"), ip.to_string()),
-        (format!("{prefix}_SERVICE_PORT"), first.port.to_string()),
-    ];
-    for (position, port) in ports.iter().enumerate() {
-        let protocol = port.protocol.as_deref().unwrap_or("TCP");
-        let url = format!("{}://{host}:{}", protocol.to_lowercase(), port.port);
-        if let Some(port_name) = port.name.as_deref().filter(|name| !name.is_empty()) {
-            out.push((format!("{prefix}_SERVICE_PORT_{}", shout(port_name)), port.port.to_string()));
-        }
-        if position == 0 {
-            out.push((format!("{prefix}_PORT"), url.clone()));
-        }
-        let long = format!("{prefix}_PORT_{}_{}", port.port, protocol.to_uppercase());
-        out.push((format!("{long}_PROTO"), protocol.to_lowercase()));
-        out.push((format!("{long}_PORT"), port.port.to_string()));
-        out.push((format!("{long}_ADDR"), ip.to_string()));
-        out.push((long, url));
+impl Announced {
+    /// Takes the present state of a Service.
+    pub(crate) fn put(&mut self, service: &Service) {
+        let Some(announcement) = Announcement::of(service) else { return self.remove(service) };
+        let (namespace, name) = place(service);
+        self.0.entry(namespace.into()).or_default().insert(name.into(), announcement);
     }
-    out
+
+    /// Forgets a Service.
+    pub(crate) fn remove(&mut self, service: &Service) {
+        let (namespace, name) = place(service);
+        let Some(services) = self.0.get_mut(namespace) else { return };
+        services.remove(name);
+        if services.is_empty() {
+            self.0.remove(namespace);
+        }
+    }
+
+    /// The variables for a pod of `namespace`. With `links` off only `default/kubernetes` is announced.
+    pub(crate) fn variables(&self, namespace: &str, links: bool) -> BTreeMap<String, String> {
+        let own = self.0.get(namespace).filter(|_| links);
+        let master = self.0.get("default").and_then(|services| services.get(KUBERNETES));
+        let own = own.into_iter().flatten().map(|(name, service)| (&**name, service));
+        // One of the pod's own namespace takes the master's place.
+        let announced: BTreeMap<_, _> = master.map(|service| (KUBERNETES, service)).into_iter().chain(own).collect();
+        announced.into_iter().flat_map(|(name, service)| service.variables(name)).collect()
+    }
+}
+
+/// Namespace and name.
+fn place(service: &Service) -> (&str, &str) {
+    let metadata = &service.metadata;
+    (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
+}
+
+impl Announcement {
+    /// Nothing, for a Service without an address or without ports.
+    fn of(service: &Service) -> Option<Self> {
+        let spec = service.spec.as_ref()?;
+        let address = spec.cluster_ip.as_deref()?.parse().ok()?;
+        let ports = spec.ports.as_ref().filter(|ports| !ports.is_empty())?.iter().map(|port| Port {
+            name: port.name.as_deref().unwrap_or_default().into(),
+            number: port.port,
+            protocol: port.protocol.as_deref().unwrap_or("TCP").into(),
+        });
+        Some(Self { address, ports: ports.collect() })
+    }
+
+    fn variables(&self, name: &str) -> Vec<(String, String)> {
+        let (prefix, ip) = (shout(name), self.address);
+        let host = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
+        let mut out = vec![(format!("{prefix}_SERVICE_HOST"), ip.to_string())];
+        for (position, port) in self.ports.iter().enumerate() {
+            let Port { name, number, protocol } = port;
+            let url = format!("{}://{host}:{number}", protocol.to_lowercase());
+            if !name.is_empty() {
+                out.push((format!("{prefix}_SERVICE_PORT_{}", shout(name)), number.to_string()));
+            }
+            if position == 0 {
+                out.push((format!("{prefix}_SERVICE_PORT"), number.to_string()));
+                out.push((format!("{prefix}_PORT"), url.clone()));
+            }
+            let long = format!("{prefix}_PORT_{number}_{}", protocol.to_uppercase());
+            out.push((format!("{long}_PROTO"), protocol.to_lowercase()));
+            out.push((format!("{long}_PORT"), number.to_string()));
+            out.push((format!("{long}_ADDR"), ip.to_string()));
+            out.push((long, url));
+        }
+        out
+    }
 }
 
 /// P-060: upper case, `-` becomes `_`, nothing else.
@@ -89,8 +123,14 @@ mod tests {
         service(namespace, "kubernetes", ip, json!([{"name": "https", "port": 443, "protocol": "TCP"}]))
     }
 
-    fn set(services: &[Service], namespace: &str, links: bool) -> BTreeMap<String, String> {
-        service_variables(services, namespace, links)
+    fn set<'a>(
+        services: impl IntoIterator<Item = &'a Service>,
+        namespace: &str,
+        links: bool,
+    ) -> BTreeMap<String, String> {
+        let mut announced = Announced::default();
+        services.into_iter().for_each(|service| announced.put(service));
+        announced.variables(namespace, links)
     }
 
     // P-060, P-061, P-062
@@ -156,11 +196,28 @@ mod tests {
             ("P-063", false, vec![&own, &master], "10.96.0.1", false),
         ];
         for (statement, links, services, host, web) in table {
-            let got = service_variables(services, "a", links);
+            let got = set(services, "a", links);
             assert_eq!(got["KUBERNETES_SERVICE_HOST"], host, "{statement}");
             assert_eq!(got["KUBERNETES_SERVICE_PORT_HTTPS"], "443", "{statement}");
             assert_eq!(got["KUBERNETES_PORT_443_TCP"], format!("tcp://{host}:443"), "{statement}");
             assert_eq!(got.contains_key("WEB_SERVICE_HOST"), web, "{statement}");
         }
+    }
+
+    #[test]
+    fn a_service_is_announced_as_it_is_now_and_nothing_is_kept_of_one_that_has_gone() {
+        let web = |ip: &str| service("a", "web", ip, json!([{"port": 80}]));
+        let mut announced = Announced::default();
+        let mut host = |step: &dyn Fn(&mut Announced)| {
+            step(&mut announced);
+            (announced.variables("a", true).remove("WEB_SERVICE_HOST"), announced.0.len())
+        };
+        let is = |ip: &str| (Some(ip.to_owned()), 1);
+        assert_eq!(host(&|announced| announced.put(&web("10.96.0.7"))), is("10.96.0.7"));
+        assert_eq!(host(&|announced| announced.put(&web("10.96.0.8"))), is("10.96.0.8"));
+        assert_eq!(host(&|announced| announced.put(&web("None"))), (None, 0), "headless now");
+        assert_eq!(host(&|announced| announced.put(&web("10.96.0.9"))), is("10.96.0.9"));
+        assert_eq!(host(&|announced| announced.remove(&web("10.96.0.9"))), (None, 0));
+        assert_eq!(host(&|announced| announced.remove(&web("10.96.0.9"))), (None, 0), "once more");
     }
 }

@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use minisvc_sandbox::{Credentials, MountSpace, ProcessSpec, SpawnError};
@@ -22,7 +21,6 @@ use crate::attach::AttachPoint;
 use crate::builtin::VOLUMES;
 use crate::env::compose::{self, Objects};
 use crate::env::expand::expand;
-use crate::env::services::service_variables;
 use crate::image::bring::{For, bring, bring_program, find_program};
 use crate::image::{self, Known, Recipe, Wanted};
 use crate::logs::write::{LogWriter, Progress};
@@ -50,10 +48,8 @@ pub(crate) async fn start(
     sandbox: &PodSandbox,
     instance: Instance,
 ) -> Result<Started, StartFailure> {
-    // P-069. The store ends only with podd itself, and then nothing is started any more.
-    if shared.services.wait_until_ready().await.is_err() {
-        return Err(refused("CreateContainerError", "podd is shutting down".to_owned()));
-    }
+    // P-069
+    shared.services.listed().await;
     let environment = environment(shared, node, pod, container, sandbox).await?;
     let Recipe { argv, extras, own } = recipe(shared, container, &environment)?;
     let user = user(shared, pod, container)?;
@@ -162,8 +158,7 @@ async fn environment(
         .await
         .map_err(|error| refused("CreateContainerConfigError", chain(&error)))?;
     let links = pod.spec.as_ref().and_then(|spec| spec.enable_service_links).unwrap_or(true);
-    let services = shared.services.state();
-    let variables = service_variables(services.iter().map(Arc::as_ref), namespace, links);
+    let variables = shared.services.variables(namespace, links);
     let mut base = shared.config.base_environment.clone();
     base.insert("HOSTNAME".to_owned(), sandbox.names.hostname.clone());
     if image::is_echo(container.image.as_deref().unwrap_or_default()) {
