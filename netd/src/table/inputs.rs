@@ -77,8 +77,8 @@ pub(crate) struct Inputs {
     ranges: Ranges,
     links: BTreeMap<PortId, Arc<LinkRecord>>,
     services: HashMap<ObjectKey, Arc<ServiceRecord>>,
-    /// By the Service's key, then by the slice's own.
-    slices: HashMap<ObjectKey, BTreeMap<ObjectKey, SliceRecord>>,
+    /// By the Service's key; in the order of their own, for there is hardly ever more than one.
+    slices: HashMap<ObjectKey, Vec<(ObjectKey, SliceRecord)>>,
     /// The Service of each slice.
     slice_services: HashMap<ObjectKey, ObjectKey>,
     nodes: BTreeMap<Arc<str>, NodeRecord>,
@@ -121,22 +121,28 @@ impl Inputs {
         records.into_iter().for_each(|record| self.put_service(record));
     }
 
-    pub(crate) fn put_slice(&mut self, key: ObjectKey, record: SliceRecord) {
-        let of_service = self.slices.get(&record.service);
-        if of_service.and_then(|slices| slices.get(&key)).is_some_and(|known| *known == record) {
+    pub(crate) fn put_slice(&mut self, key: ObjectKey, mut record: SliceRecord) {
+        let of_service = self.slices.get(&record.service).map_or(&[][..], Vec::as_slice);
+        if place(of_service, &key).is_ok_and(|at| of_service[at].1 == record) {
             return;
         }
         // It may have been another Service's.
         self.remove_slice(&key);
+        if let Some((known, _)) = self.services.get_key_value(&record.service) {
+            record.service = known.clone();
+        }
         self.changed.services.insert(record.service.clone());
         self.slice_services.insert(key.clone(), record.service.clone());
-        self.slices.entry(record.service.clone()).or_default().insert(key, record);
+        let slices = self.slices.entry(record.service.clone()).or_default();
+        slices.reserve_exact(1);
+        let at = place(slices, &key).unwrap_or_else(|at| at);
+        slices.insert(at, (key, record));
     }
 
     pub(crate) fn remove_slice(&mut self, key: &ObjectKey) {
         let Some(service) = self.slice_services.remove(key) else { return };
         if let Some(slices) = self.slices.get_mut(&service) {
-            slices.remove(key);
+            slices.retain(|(known, _)| known != key);
             if slices.is_empty() {
                 self.slices.remove(&service);
             }
@@ -220,7 +226,7 @@ impl Inputs {
 
     /// The slices of a Service, in the order of their names.
     pub(crate) fn slices_of(&self, service: &ObjectKey) -> impl Iterator<Item = &SliceRecord> + Clone {
-        self.slices.get(service).into_iter().flat_map(BTreeMap::values)
+        self.slices.get(service).into_iter().flatten().map(|(_, slice)| slice)
     }
 
     pub(crate) fn nodes(&self) -> &BTreeMap<Arc<str>, NodeRecord> {
@@ -230,4 +236,9 @@ impl Inputs {
     pub(crate) fn is_off(&self, node: &str) -> bool {
         self.off.contains(node)
     }
+}
+
+/// Where a slice is in the list, or belongs.
+fn place(slices: &[(ObjectKey, SliceRecord)], key: &ObjectKey) -> Result<usize, usize> {
+    slices.binary_search_by(|(known, _)| known.cmp(key))
 }
