@@ -40,6 +40,6 @@ pub use fields::FieldSet;
 pub use normalize::normalize;
 pub use openapi::{OpenApi, Served, Swagger};
 pub use protobuf::{DecodedProtobuf, ProtobufError, decode_protobuf};
-pub use quantity::canonical_quantity;
+pub use quantity::{Amount, canonical_quantity};
 pub use strict::{strict_errors, type_errors, unknown_fields};
 pub use table::Kind;

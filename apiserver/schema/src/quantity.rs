@@ -1,4 +1,4 @@
-//! Quantities such as `500m` and `1Gi` in their canonical spelling. It does no arithmetic with them.
+//! Quantities such as `500m` and `1Gi`: their canonical spelling, and how much they are.
 
 /// Decimal suffixes with the power of ten they stand for, largest first.
 const DECIMAL: &[(&str, u32)] =
@@ -33,6 +33,56 @@ enum Format {
 pub fn canonical_quantity(text: &str) -> Option<String> {
     let (value, format) = parse(text.trim())?;
     Some(render(value, format))
+}
+
+/// How much a quantity is: exact to a billionth (what is finer is rounded up), and at most 2⁶³-1 ones in either direction, which
+/// anything larger counts as.
+///
+/// ```
+/// use minisvc_schema::Amount;
+/// assert_eq!(Amount::parse("1Ki"), Amount::parse("1024"));
+/// assert!(Amount::parse("1500m") > Amount::parse("1.4"));
+/// assert_eq!(Amount::parse("much"), None);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Amount(i128);
+
+impl Amount {
+    /// Reads a quantity as the API has them; `None` for what is none.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(Self(parse(text.trim())?.0))
+    }
+
+    /// Whether it is less than nothing.
+    #[must_use]
+    pub fn is_negative(self) -> bool {
+        self.0 < 0
+    }
+
+    /// How many of `unit` it takes, rounded up; `None` when the unit is not more than nothing.
+    #[must_use]
+    pub fn in_units_of(self, unit: Self) -> Option<i128> {
+        (unit.0 > 0).then(|| divide_up(self.0, unit.0))
+    }
+
+    /// In ones such as bytes, rounded up.
+    #[must_use]
+    pub fn ones(self) -> i64 {
+        // No amount has more ones than this.
+        divide_up(self.0, ONE).try_into().unwrap_or(i64::MAX)
+    }
+
+    /// In thousandths such as those of a processor, rounded up; at most 2⁶³-1 of them, and at least as many less than none.
+    #[must_use]
+    pub fn thousandths(self) -> i64 {
+        let limit = if self.0 < 0 { -i64::MAX } else { i64::MAX };
+        divide_up(self.0, ONE / 1000).try_into().unwrap_or(limit)
+    }
+}
+
+fn divide_up(value: i128, by: i128) -> i128 {
+    value.div_euclid(by) + i128::from(value.rem_euclid(by) != 0)
 }
 
 fn parse(text: &str) -> Option<(i128, Format)> {
@@ -108,8 +158,8 @@ fn magnitude(whole: &str, fraction: &str, twos: u32, tens: i32) -> i128 {
 fn render(value: i128, format: Format) -> String {
     match format {
         Format::Binary if value.abs() >= 1024 * ONE => {
-            // Round up to whole ones, away from nothing: a request is never made smaller.
-            let ones = value.div_euclid(ONE) + i128::from(value.rem_euclid(ONE) != 0);
+            // A request is never made smaller.
+            let ones = divide_up(value, ONE);
             let fits = |power: u32| ones % (1 << power) == 0;
             match BINARY.iter().find(|(_, power)| fits(*power)) {
                 Some((suffix, power)) => format!("{}{suffix}", ones >> power),
@@ -187,6 +237,42 @@ mod tests {
         {
             assert_eq!(canonical_quantity(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn amounts_are_counted_in_units_and_rounded_up() {
+        let most = i64::MAX;
+        for (text, ones, thousandths) in [
+            ("1", 1, 1000),
+            ("1500m", 2, 1500),
+            ("0.5", 1, 500),
+            ("100u", 1, 1),
+            ("1n", 1, 1),
+            ("0", 0, 0),
+            ("64Mi", 64 << 20, (64 << 20) * 1000),
+            ("1e3", 1000, 1_000_000),
+            ("1k", 1000, 1_000_000),
+            ("-1500m", -1, -1500),
+            ("8Ei", most, most),
+            ("-8Ei", -most, -most),
+            ("999999999999999999999999", most, most),
+        ] {
+            let amount = Amount::parse(text).expect(text);
+            assert_eq!((amount.ones(), amount.thousandths()), (ones, thousandths), "{text}");
+            assert_eq!(amount.is_negative(), text.starts_with('-'), "{text}");
+        }
+        for (text, unit, expected) in [
+            ("250m", "1", Some(1)),
+            ("250m", "1m", Some(250)),
+            ("1Gi", "1Mi", Some(1024)),
+            ("1.5", "1", Some(2)),
+            ("1", "0", None),
+            ("1", "-1", None),
+        ] {
+            let [amount, unit] = [text, unit].map(|text| Amount::parse(text).expect(text));
+            assert_eq!(amount.in_units_of(unit), expected, "{text}");
+        }
+        assert_eq!([" 1 ", "x", ""].map(Amount::parse), [Amount::parse("1000m"), None, None]);
     }
 
     proptest! {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointHints, ForZone};
+use minisvc_schema::Amount;
 
 use super::apply::ZONE;
 use super::desired::Desired;
@@ -79,14 +80,12 @@ fn is_ready(node: &Node) -> bool {
     conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// The node's processors, as a quantity of thousandths or of whole ones; `None` for none.
+/// The node's processors, in thousandths; `None` for none.
 fn cpus(node: &Node) -> Option<f64> {
-    let text = &node.status.as_ref()?.allocatable.as_ref()?.get("cpu")?.0;
-    let number = match text.strip_suffix('m') {
-        Some(thousandths) => thousandths.parse::<f64>().ok()? / 1000.0,
-        None => text.parse::<f64>().ok()?,
-    };
-    (number > 0.0).then_some(number)
+    let amount = Amount::parse(&node.status.as_ref()?.allocatable.as_ref()?.get("cpu")?.0)?;
+    // Four million processors count as many as any more.
+    let thousandths = u32::try_from(amount.thousandths().max(0)).unwrap_or(u32::MAX);
+    (thousandths > 0).then(|| f64::from(thousandths))
 }
 
 /// Gives the ready endpoints of one family their hints, or takes all hints of the family away.

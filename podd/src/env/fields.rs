@@ -4,9 +4,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
+use minisvc_schema::Amount;
 use thiserror::Error;
-
-use super::quantity;
 
 /// What is not in the manifest.
 #[derive(Clone, Debug, Default)]
@@ -129,7 +128,8 @@ pub(crate) fn resource(
     let amount = amounts.and_then(|map| map.get(kind)).map_or(node, |quantity| quantity.0.as_str());
     // The API server writes an unset divisor as "0".
     let divisor = divisor.filter(|d| !d.is_empty() && *d != "0").unwrap_or("1");
-    quantity::divide(amount, divisor).map(|n| n.to_string()).ok_or_else(unknown)
+    let count = Amount::parse(amount).zip(Amount::parse(divisor)).and_then(|(amount, unit)| amount.in_units_of(unit));
+    count.map(|count| count.to_string()).ok_or_else(unknown)
 }
 
 fn find<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {

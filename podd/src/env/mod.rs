@@ -3,5 +3,4 @@
 pub(crate) mod compose;
 pub(crate) mod expand;
 pub(crate) mod fields;
-pub(crate) mod quantity;
 pub(crate) mod services;

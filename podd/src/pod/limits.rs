@@ -1,14 +1,12 @@
 //! What the containers of a pod may use at most, from the manifest to the sandbox.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use minisvc_sandbox::{Group, Limits};
+use minisvc_schema::Amount;
 
 use super::event::Instance;
-use crate::env::quantity;
 use crate::shared::{Shared, lock, reference};
 
 /// Makes the control group of an instance of a container, if it or its pod has limits.
@@ -40,12 +38,11 @@ pub(super) fn group(shared: &Shared, pod: &Pod, container: &Container, instance:
 
 fn limits(resources: Option<&ResourceRequirements>) -> Limits {
     let Some(limits) = resources.and_then(|resources| resources.limits.as_ref()) else { return Limits::default() };
-    Limits { memory: amount(limits, "memory", "1"), cpu: amount(limits, "cpu", "1m") }
-}
-
-fn amount(limits: &BTreeMap<String, Quantity>, resource: &str, unit: &str) -> Option<u64> {
-    // The API server has refused what is no quantity.
-    quantity::divide(&limits.get(resource)?.0, unit)?.try_into().ok()
+    // The API server has refused what is no quantity or less than nothing.
+    let amount = |resource| Amount::parse(&limits.get(resource)?.0);
+    let memory = amount("memory").and_then(|amount| amount.ones().try_into().ok());
+    let cpu = amount("cpu").and_then(|amount| amount.thousandths().try_into().ok());
+    Limits { memory, cpu }
 }
 
 #[cfg(test)]
