@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::sync::watch as flag;
 use tokio_util::sync::CancellationToken;
 
-use super::graph::{Entry, FOREGROUND, Graph, ORPHAN};
+use super::graph::{Case, FOREGROUND, Graph, ORPHAN, Reference};
 use super::metadata::Metadata;
 use super::verdict::{Owner, Propagation, Verdict, blocks, verdict};
 use crate::error::{Error, is_status};
@@ -88,32 +88,32 @@ impl Reconciler for Collector {
 
     fn add_all(&self, reason: Reason) {
         let candidates = self.graph().candidates();
-        for uid in candidates.into_keys() {
+        for uid in candidates {
             self.queue.add(uid, reason);
         }
     }
 
     async fn reconcile(&self, uid: &String) -> Result<Next, Error> {
-        let Some(entry) = self.graph().get(uid).cloned() else { return Ok(Next::Wait) };
-        if entry.deleting && entry.orphan {
-            self.orphan_dependants(uid, &entry).await?;
+        let Some(case) = self.graph().case(uid).cloned() else { return Ok(Next::Wait) };
+        if case.deleting && case.orphan {
+            self.orphan_dependants(uid, &case).await?;
             return Ok(Next::Wait);
         }
-        if entry.waits() {
-            self.wait_for_dependants(uid, &entry).await?;
+        if case.waits() {
+            self.wait_for_dependants(uid, &case).await?;
         }
-        if entry.owners.is_empty() {
+        if case.owners.is_empty() {
             return Ok(Next::Wait);
         }
-        let mut owners = Vec::with_capacity(entry.owners.len());
-        for reference in &entry.owners {
-            owners.push(self.look_up(&entry, reference).await?);
+        let mut owners = Vec::with_capacity(case.owners.len());
+        for reference in &case.owners {
+            owners.push(self.look_up(&case, reference).await?);
         }
         let has_dependants = self.graph().dependants(uid).next().is_some();
-        match verdict(&entry, &owners, has_dependants) {
+        match verdict(&case, &owners, has_dependants) {
             Verdict::Keep => {}
-            Verdict::Delete(propagation) => self.delete(uid, &entry, propagation).await?,
-            Verdict::Unlink(owners) => self.unlink(uid, &entry, &owners).await?,
+            Verdict::Delete(propagation) => self.delete(uid, &case, propagation).await?,
+            Verdict::Unlink(owners) => self.unlink(uid, &case, &owners).await?,
         }
         Ok(Next::Wait)
     }
@@ -134,7 +134,13 @@ impl Collector {
 
     fn put(&self, kind: usize, object: &Metadata) {
         let Some(uid) = &object.metadata.uid else { return };
-        let look = self.graph().put(uid, Entry::new(kind, &object.metadata));
+        let served = |owner: &OwnerReference| {
+            let is_its =
+                |kind: &Kind| kind.resource.kind == owner.kind && kind.resource.api_version == owner.api_version;
+            self.kinds.iter().position(is_its)
+        };
+        let case = Case::of(kind, &object.metadata, served);
+        let look = self.graph().put(uid, kind, case);
         for uid in look {
             self.queue.add(uid, "an object or its owner changed");
         }
@@ -147,48 +153,48 @@ impl Collector {
         }
     }
 
-    fn api(&self, entry: &Entry) -> Option<Api<Metadata>> {
-        Some(self.kinds.get(entry.kind)?.api(&self.client, &entry.key.namespace))
+    fn api(&self, case: &Case) -> Option<Api<Metadata>> {
+        Some(self.kinds.get(case.kind)?.api(&self.client, &case.key.namespace))
     }
 
     /// How a reference stands; the server has the last word before anything counts as absent.
-    async fn look_up(&self, dependant: &Entry, reference: &OwnerReference) -> Result<Owner, Error> {
-        if let Some(owner) = self.graph().get(&reference.uid) {
-            return Ok(if owner.waits() { Owner::Waiting } else { Owner::There });
+    async fn look_up(&self, dependant: &Case, reference: &Reference) -> Result<Owner, Error> {
+        {
+            let graph = self.graph();
+            if graph.contains(&reference.uid) {
+                let waits = graph.case(&reference.uid).is_some_and(Case::waits);
+                return Ok(if waits { Owner::Waiting } else { Owner::There });
+            }
         }
-        let kind = self
-            .kinds
-            .iter()
-            .find(|kind| kind.resource.kind == reference.kind && kind.resource.api_version == reference.api_version);
-        let Some(kind) = kind else { return Ok(Owner::Unknown) };
+        let Some(kind) = reference.kind.and_then(|index| self.kinds.get(index)) else { return Ok(Owner::Unknown) };
         if kind.namespaced && dependant.key.namespace.is_empty() {
             return Ok(Owner::Unknown);
         }
         let api: Api<Metadata> = kind.api(&self.client, &dependant.key.namespace);
         match api.get_opt(&reference.name).await.map_err(Error::api("looking an owner up"))? {
-            Some(found) if found.metadata.uid.as_deref() == Some(reference.uid.as_str()) => Ok(Owner::There),
+            Some(found) if found.metadata.uid.as_deref() == Some(&*reference.uid) => Ok(Owner::There),
             _ => Ok(Owner::Absent),
         }
     }
 
-    async fn delete(&self, uid: &str, entry: &Entry, propagation: Propagation) -> Result<(), Error> {
-        let Some(api) = self.api(entry) else { return Ok(()) };
-        tracing::debug!(object = %entry.key, ?propagation, "deleting: no owner is left");
+    async fn delete(&self, uid: &str, case: &Case, propagation: Propagation) -> Result<(), Error> {
+        let Some(api) = self.api(case) else { return Ok(()) };
+        tracing::debug!(object = %case.key, ?propagation, "deleting: no owner is left");
         let params = match propagation {
             Propagation::Background => DeleteParams::background(),
             Propagation::Foreground => DeleteParams::foreground(),
             Propagation::Orphan => DeleteParams::orphan(),
         };
         let params = params.preconditions(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
-        match api.delete(&entry.key.name, &params).await {
+        match api.delete(&case.key.name, &params).await {
             Ok(_) => Ok(()),
             Err(source) if is_status(&source, 404) || is_status(&source, 409) => Ok(()),
             Err(source) => Err(Error::api("deleting a dependant")(source)),
         }
     }
 
-    async fn unlink(&self, uid: &str, entry: &Entry, owners: &BTreeSet<String>) -> Result<(), Error> {
-        self.edit(uid, entry, |object| {
+    async fn unlink(&self, uid: &str, case: &Case, owners: &BTreeSet<String>) -> Result<(), Error> {
+        self.edit(uid, case, |object| {
             let mut left = object.metadata.owner_references.clone().unwrap_or_default();
             left.retain(|owner| !owners.contains(&owner.uid));
             json!({"ownerReferences": left})
@@ -196,7 +202,7 @@ impl Collector {
         .await
     }
 
-    async fn wait_for_dependants(&self, uid: &str, entry: &Entry) -> Result<(), Error> {
+    async fn wait_for_dependants(&self, uid: &str, case: &Case) -> Result<(), Error> {
         let (waiting, look): (bool, Vec<String>) = {
             let graph = self.graph();
             let waiting = graph.dependants(uid).any(|(_, dependant)| blocks(dependant, uid));
@@ -208,23 +214,23 @@ impl Collector {
             }
             return Ok(());
         }
-        self.remove_finalizer(uid, entry, FOREGROUND).await
+        self.remove_finalizer(uid, case, FOREGROUND).await
     }
 
-    async fn orphan_dependants(&self, uid: &str, entry: &Entry) -> Result<(), Error> {
-        let dependants: Vec<(String, Entry)> = {
+    async fn orphan_dependants(&self, uid: &str, case: &Case) -> Result<(), Error> {
+        let dependants: Vec<(String, Case)> = {
             let graph = self.graph();
-            graph.dependants(uid).map(|(dependant, entry)| (dependant.to_owned(), entry.clone())).collect()
+            graph.dependants(uid).map(|(dependant, case)| (dependant.to_owned(), case.clone())).collect()
         };
         let this = BTreeSet::from([uid.to_owned()]);
-        for (dependant, its_entry) in dependants {
-            self.unlink(&dependant, &its_entry, &this).await?;
+        for (dependant, its_case) in dependants {
+            self.unlink(&dependant, &its_case, &this).await?;
         }
-        self.remove_finalizer(uid, entry, ORPHAN).await
+        self.remove_finalizer(uid, case, ORPHAN).await
     }
 
-    async fn remove_finalizer(&self, uid: &str, entry: &Entry, name: &str) -> Result<(), Error> {
-        self.edit(uid, entry, |object| {
+    async fn remove_finalizer(&self, uid: &str, case: &Case, name: &str) -> Result<(), Error> {
+        self.edit(uid, case, |object| {
             let mut left = object.metadata.finalizers.clone().unwrap_or_default();
             left.retain(|finalizer| finalizer != name);
             json!({"finalizers": left})
@@ -236,17 +242,17 @@ impl Collector {
     async fn edit(
         &self,
         uid: &str,
-        entry: &Entry,
+        case: &Case,
         change: impl Fn(&Metadata) -> serde_json::Value + Send,
     ) -> Result<(), Error> {
-        let Some(api) = self.api(entry) else { return Ok(()) };
-        let found = api.get_opt(&entry.key.name).await.map_err(Error::api("reading an object"))?;
+        let Some(api) = self.api(case) else { return Ok(()) };
+        let found = api.get_opt(&case.key.name).await.map_err(Error::api("reading an object"))?;
         let Some(found) = found.filter(|found| found.metadata.uid.as_deref() == Some(uid)) else { return Ok(()) };
         let mut metadata = change(&found);
         metadata["uid"] = json!(uid);
         metadata["resourceVersion"] = json!(found.metadata.resource_version);
         let patch = Patch::Merge(json!({"metadata": metadata}));
-        match api.patch(&entry.key.name, &PatchParams::default(), &patch).await {
+        match api.patch(&case.key.name, &PatchParams::default(), &patch).await {
             Ok(_) => Ok(()),
             Err(source) if is_status(&source, 404) => Ok(()),
             Err(source) => Err(Error::api("editing an object")(source)),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::graph::Entry;
+use super::graph::Case;
 
 /// How an owner reference stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,34 +34,34 @@ pub(crate) enum Verdict {
     Unlink(BTreeSet<String>),
 }
 
-/// Judges `entry`, whose owners stand as in `owners` (same order).
-pub(crate) fn verdict(entry: &Entry, owners: &[Owner], has_dependants: bool) -> Verdict {
-    if owners.is_empty() || (entry.deleting && !entry.foreground) {
+/// Judges `case`, whose owners stand as in `owners` (same order).
+pub(crate) fn verdict(case: &Case, owners: &[Owner], has_dependants: bool) -> Verdict {
+    if owners.is_empty() || (case.deleting && !case.foreground) {
         return Verdict::Keep;
     }
     if owners.contains(&Owner::There) || owners.contains(&Owner::Unknown) {
-        let useless: BTreeSet<String> = entry
+        let useless: BTreeSet<String> = case
             .owners
             .iter()
             .zip(owners)
             .filter(|(_, owner)| matches!(owner, Owner::Absent | Owner::Waiting))
-            .map(|(reference, _)| reference.uid.clone())
+            .map(|(reference, _)| reference.uid.to_string())
             .collect();
         // One owner is enough to stay. Owners that wait for this object must not wait for ever.
         return if useless.is_empty() { Verdict::Keep } else { Verdict::Unlink(useless) };
     }
-    if entry.deleting {
+    if case.deleting {
         return Verdict::Keep;
     }
     if owners.contains(&Owner::Waiting) && has_dependants {
         return Verdict::Delete(Propagation::Foreground);
     }
-    Verdict::Delete(if entry.orphan { Propagation::Orphan } else { Propagation::Background })
+    Verdict::Delete(if case.orphan { Propagation::Orphan } else { Propagation::Background })
 }
 
 /// Dependants that hold up a foreground deletion are those that say so (P-086).
-pub(crate) fn blocks(dependant: &Entry, owner: &str) -> bool {
-    dependant.owners.iter().any(|reference| reference.uid == owner && reference.block_owner_deletion == Some(true))
+pub(crate) fn blocks(dependant: &Case, owner: &str) -> bool {
+    dependant.owners.iter().any(|reference| *reference.uid == *owner && reference.blocks)
 }
 
 #[cfg(test)]
