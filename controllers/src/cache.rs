@@ -8,7 +8,6 @@
 
 use std::collections::HashSet;
 use std::fmt::Debug;
-use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::StreamExt;
@@ -16,11 +15,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_kind};
 use kube::{Api, Resource};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::objects::{Files, Objects};
+use crate::objects::{Files, Keeping, Objects};
 
 /// What a cache can hold.
 pub(crate) trait Object:
@@ -97,12 +97,27 @@ struct State<K> {
 
 impl<K: Object> Cache<K> {
     pub(crate) fn new() -> Arc<Self> {
-        Self::filing(|_| None)
+        Self::keeping(Keeping::Whole, |_| Vec::new())
     }
 
-    /// A cache whose objects are also found by what `files` says of them ([`Self::filed`]).
-    pub(crate) fn filing(files: Files<K>) -> Arc<Self> {
-        let objects = Objects::new(files);
+    /// A cache of a kind of which there may be thousands ([`Keeping`]).
+    pub(crate) fn packing() -> Arc<Self>
+    where
+        K: Serialize,
+    {
+        Self::packing_filed(|_| Vec::new())
+    }
+
+    /// The same, whose objects are also found by what `files` says of them ([`Self::filed`]).
+    pub(crate) fn packing_filed(files: Files<K>) -> Arc<Self>
+    where
+        K: Serialize,
+    {
+        Self::keeping(Keeping::packed(), files)
+    }
+
+    fn keeping(keeping: Keeping<K>, files: Files<K>) -> Arc<Self> {
+        let objects = Objects::new(keeping, files);
         let state = State { objects, seen: 0, deleted: HashSet::new(), written_while_listing: None };
         Arc::new(Self { state: RwLock::new(state), handlers: RwLock::default(), synced: watch::Sender::new(false) })
     }
@@ -113,12 +128,17 @@ impl<K: Object> Cache<K> {
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<K>> {
-        self.read().objects.by_key().get(key).cloned()
+        self.read().objects.get(key)
     }
 
     /// Every object, ordered by namespace and name.
     pub(crate) fn all(&self) -> Vec<Arc<K>> {
-        self.read().objects.by_key().values().cloned().collect()
+        self.read().objects.all().collect()
+    }
+
+    /// The names of all objects, in order.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        self.read().objects.keys().cloned().collect()
     }
 
     /// The objects of one namespace, ordered by name.
@@ -129,20 +149,12 @@ impl<K: Object> Cache<K> {
     /// The objects of one namespace that `accept` wants, ordered by name. It runs under the lock: it must be quick and ask no
     /// cache.
     pub(crate) fn select(&self, namespace: &str, accept: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
-        let from = Key::new(namespace, "");
-        self.read()
-            .objects
-            .by_key()
-            .range((Bound::Included(from), Bound::Unbounded))
-            .take_while(|(key, _)| key.namespace == namespace)
-            .filter(|(_, object)| accept(object))
-            .map(|(_, object)| object.clone())
-            .collect()
+        self.read().objects.in_namespace(namespace).filter(|object| accept(object)).collect()
     }
 
     /// The objects that are filed under this, ordered by name, however many others there are.
     pub(crate) fn filed(&self, under: &Key) -> Vec<Arc<K>> {
-        self.read().objects.filed(under).to_vec()
+        self.read().objects.filed(under).collect()
     }
 
     /// Takes the server's answer to a create, update or patch.
@@ -216,7 +228,8 @@ impl<K: Object> Cache<K> {
                 return;
             }
             let revision = revision(object.meta()).unwrap_or(0);
-            match state.objects.by_key().get(&key) {
+            let before = state.objects.get(&key);
+            match &before {
                 Some(known) if !newer(object.meta(), known.meta()) => return,
                 None if origin == Origin::Own && revision <= state.seen => return,
                 _ => {}
@@ -224,7 +237,8 @@ impl<K: Object> Cache<K> {
             if origin == Origin::Watch {
                 state.seen = state.seen.max(revision);
             }
-            state.objects.insert(key, object.clone())
+            state.objects.replace(key, before.as_deref(), object.clone());
+            before
         };
         self.tell(before.as_deref(), Some(&object), origin);
     }
@@ -238,7 +252,7 @@ impl<K: Object> Cache<K> {
                 state.deleted.remove(uid);
             }
             // A namesake may have been created, and written here, since.
-            match state.objects.by_key().get(&key) {
+            match state.objects.get(&key) {
                 Some(known) if known.meta().uid == object.meta().uid => state.objects.remove(&key),
                 _ => None,
             }
@@ -255,13 +269,8 @@ impl<K: Object> Cache<K> {
             state.deleted.clear();
             let written = state.written_while_listing.take().unwrap_or_default();
             present.extend(listed.iter().map(|object| Key::of(object.meta())));
-            state
-                .objects
-                .by_key()
-                .keys()
-                .filter(|key| !present.contains(key) && !written.contains(key))
-                .cloned()
-                .collect()
+            let gone = |key: &&Key| !present.contains(key) && !written.contains(key);
+            state.objects.keys().filter(gone).cloned().collect()
         };
         for key in missing {
             let removed = self.write().objects.remove(&key);

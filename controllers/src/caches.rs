@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, Object};
 use crate::endpointslice;
+use crate::loadbalancer;
 use crate::membership;
 use crate::pod::Pod;
 use crate::served::{Kind, is_served};
@@ -56,9 +57,11 @@ impl Caches {
             namespaces: Cache::new(),
             nodes: Cache::new(),
             pods: Cache::new(),
-            services: Cache::filing(membership::files),
-            endpoints: Cache::new(),
-            slices: Cache::filing(endpointslice::files),
+            services: Cache::packing_filed(|service| {
+                membership::files(service).into_iter().chain(loadbalancer::files(service)).collect()
+            }),
+            endpoints: Cache::packing(),
+            slices: Cache::packing_filed(|slice| endpointslice::files(slice).into_iter().collect()),
             sets: Cache::new(),
             replication_controllers: Cache::new(),
             deployments: Cache::new(),
@@ -69,7 +72,7 @@ impl Caches {
             cron_jobs: Cache::new(),
             budgets: Cache::new(),
             service_cidrs: Cache::new(),
-            ip_addresses: Cache::new(),
+            ip_addresses: Cache::packing(),
             leases: Cache::new(),
             accounts: Cache::new(),
             root_certificates: Cache::new(),

@@ -110,7 +110,7 @@ mod tests {
     // S-198
     #[test]
     fn a_pod_finds_the_services_that_select_it() {
-        let services = Cache::filing(files);
+        let services = Cache::packing_filed(|service| files(service).into_iter().collect());
         let all = [
             ("one-pair", serde_json::json!({"app": "web"})),
             ("two-pairs", serde_json::json!({"app": "web", "tier": "front"})),

@@ -73,8 +73,8 @@ impl Reconciler for EndpointsController {
     }
 
     fn add_all(&self, reason: Reason) {
-        for service in self.services.all() {
-            self.queue.add(Key::of(&service.metadata), reason);
+        for key in self.services.keys() {
+            self.queue.add(key, reason);
         }
         // Left over by Services that were deleted while nobody looked.
         for endpoints in self.endpoints.all() {

@@ -117,8 +117,8 @@ impl Reconciler for EndpointSlices {
     }
 
     fn add_all(&self, reason: Reason) {
-        for service in self.services.all() {
-            self.queue.add(Key::of(&service.metadata), reason);
+        for key in self.services.keys() {
+            self.queue.add(key, reason);
         }
     }
 

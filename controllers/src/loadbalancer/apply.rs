@@ -48,7 +48,9 @@ pub(crate) fn wire(client: Client, caches: &Caches, recorder: &Recorder, pool: V
             to.add(Key::of(&service.metadata), "the Service changed");
         }
         if frees(change) {
-            for service in services.all().iter().filter(|service| wants(service) && ingress(service).next().is_none()) {
+            for service in
+                services.filed(&balanced()).iter().filter(|service| wants(service) && ingress(service).next().is_none())
+            {
                 to.add(Key::of(&service.metadata), "an address is free again");
             }
         }
@@ -69,7 +71,9 @@ fn follow_nodes(caches: &Caches, recorder: &Recorder) {
             return;
         }
         *known = eligible;
-        for service in services.all().iter().filter(|service| wants(service) && ingress(service).next().is_some()) {
+        for service in
+            services.filed(&balanced()).iter().filter(|service| wants(service) && ingress(service).next().is_some())
+        {
             recorder.normal(&**service, "UpdatedLoadBalancer", "Updated load balancer with new hosts".to_owned());
         }
     });
@@ -92,6 +96,16 @@ fn is_news(change: &Change<'_, Service>) -> bool {
     (holds(before) || holds(after)) && (emptied || facts(before) != facts(after))
 }
 
+/// What every Service that concerns this controller is filed under. No namespace has this name.
+fn balanced() -> Key {
+    Key::new("", "load-balanced")
+}
+
+/// The file of a Service that has an address of the pool, or wants one.
+pub(crate) fn files(service: &Service) -> Option<Key> {
+    holds(service).then(balanced)
+}
+
 /// Whether a change gives an address back.
 fn frees(change: &Change<'_, Service>) -> bool {
     let held = |service: Option<&Service>| -> Vec<IpAddr> {
@@ -112,7 +126,7 @@ impl Reconciler for LoadBalancers {
     fn add_all(&self, reason: Reason) {
         // Those that have addresses first: a restart must not give them away.
         let (have, have_not): (Vec<_>, Vec<_>) =
-            self.services.all().into_iter().filter(|s| holds(s)).partition(|s| ingress(s).next().is_some());
+            self.services.filed(&balanced()).into_iter().partition(|s| ingress(s).next().is_some());
         for service in have.iter().chain(&have_not) {
             self.queue.add(Key::of(&service.metadata), reason);
         }
@@ -120,7 +134,7 @@ impl Reconciler for LoadBalancers {
 
     async fn reconcile(&self, key: &Key) -> Result<Next, Error> {
         let Some(service) = self.services.get(key) else { return Ok(Next::Wait) };
-        let all = self.services.all();
+        let all = self.services.filed(&balanced());
         let taken = taken(&service, all.iter().map(|service| &**service));
         match desired(&service, &self.pool, &taken) {
             Ok(Desired::Nothing) => {}

@@ -6,4 +6,4 @@ mod desired;
 #[cfg(test)]
 mod desired_tests;
 
-pub(crate) use apply::wire;
+pub(crate) use apply::{files, wire};

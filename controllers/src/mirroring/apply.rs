@@ -70,8 +70,8 @@ impl Reconciler for Mirrors {
     }
 
     fn add_all(&self, reason: Reason) {
-        for endpoints in self.endpoints.all() {
-            self.queue.add(Key::of(&endpoints.metadata), reason);
+        for key in self.endpoints.keys() {
+            self.queue.add(key, reason);
         }
     }
 

@@ -112,8 +112,8 @@ impl Reconciler for Addresses {
     }
 
     fn add_all(&self, reason: Reason) {
-        for address in self.addresses.all() {
-            self.queue.add(Key::of(&address.metadata), reason);
+        for key in self.addresses.keys() {
+            self.queue.add(key, reason);
         }
     }
 
