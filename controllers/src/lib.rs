@@ -34,6 +34,7 @@ mod pod_writer;
 mod pods;
 mod queue;
 mod replicaset;
+mod requests;
 mod revisions;
 mod scheduler;
 mod selector;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::job;
 use crate::replicaset;
+use crate::requests::{self, Listed, Requests, Resources, Role};
 
 /// Annotations that a rule reads. Others are not kept: they may be large, such as the last applied manifest.
 const ANNOTATIONS: [&str; 2] = [job::INDEX, replicaset::DELETION_COST];
@@ -30,7 +31,7 @@ pub(crate) struct Pod {
 
 /// `spec`
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(from = "SentSpec")]
 pub(crate) struct PodSpec {
     pub(crate) node_name: Option<String>,
     pub(crate) hostname: Option<String>,
@@ -38,14 +39,12 @@ pub(crate) struct PodSpec {
     pub(crate) scheduler_name: Option<String>,
     pub(crate) node_selector: Option<BTreeMap<String, String>>,
     pub(crate) affinity: Option<Box<Affinity>>,
-    #[serde(deserialize_with = "tight")]
     pub(crate) tolerations: Box<[core::Toleration]>,
-    #[serde(deserialize_with = "tight")]
     pub(crate) scheduling_gates: Box<[core::PodSchedulingGate]>,
-    #[serde(deserialize_with = "tight")]
     pub(crate) containers: Box<[Container]>,
-    #[serde(deserialize_with = "tight")]
     pub(crate) init_containers: Box<[Container]>,
+    /// What all of `resources` and `overhead` come to.
+    pub(crate) requests: Requests,
 }
 
 /// `spec.affinity`
@@ -56,11 +55,9 @@ pub(crate) struct Affinity {
 }
 
 /// An entry of `spec.containers` or `spec.initContainers`
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Container {
     pub(crate) restart_policy: Option<String>,
-    #[serde(deserialize_with = "tight")]
     pub(crate) ports: Box<[core::ContainerPort]>,
 }
 
@@ -118,7 +115,7 @@ pub(crate) struct Terminated {
 impl PodSpec {
     /// Containers that run as long as the pod: the ordinary ones, then the init containers that are restarted.
     pub(crate) fn lasting_containers(&self) -> impl Iterator<Item = &Container> {
-        let sidecars = self.init_containers.iter().filter(|init| init.restart_policy.as_deref() == Some("Always"));
+        let sidecars = self.init_containers.iter().filter(|init| is_sidecar(init.restart_policy.as_deref()));
         self.containers.iter().chain(sidecars)
     }
 }
@@ -158,6 +155,72 @@ pub(crate) async fn create(client: &Client, pod: &core::Pod) -> kube::Result<Pod
     let body = serde_json::to_vec(pod).map_err(kube::Error::SerdeError)?;
     let request = request.create(&PostParams::default(), body).map_err(kube::Error::BuildRequest)?;
     client.request(request).await
+}
+
+/// Whether an init container with this restart policy goes on running.
+fn is_sidecar(restart_policy: Option<&str>) -> bool {
+    restart_policy == Some("Always")
+}
+
+/// `spec` as it is sent.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SentSpec {
+    node_name: Option<String>,
+    hostname: Option<String>,
+    subdomain: Option<String>,
+    scheduler_name: Option<String>,
+    node_selector: Option<BTreeMap<String, String>>,
+    affinity: Option<Box<Affinity>>,
+    #[serde(deserialize_with = "tight")]
+    tolerations: Box<[core::Toleration]>,
+    #[serde(deserialize_with = "tight")]
+    scheduling_gates: Box<[core::PodSchedulingGate]>,
+    containers: Option<Vec<SentContainer>>,
+    init_containers: Option<Vec<SentContainer>>,
+    resources: Option<Resources>,
+    overhead: Option<Listed>,
+}
+
+/// An entry of `spec.containers` or `spec.initContainers` as it is sent.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SentContainer {
+    restart_policy: Option<String>,
+    #[serde(deserialize_with = "tight")]
+    ports: Box<[core::ContainerPort]>,
+    resources: Option<Resources>,
+}
+
+impl From<SentSpec> for PodSpec {
+    fn from(sent: SentSpec) -> Self {
+        let (main, init) = (sent.containers.unwrap_or_default(), sent.init_containers.unwrap_or_default());
+        let init_role =
+            |init: &SentContainer| if is_sidecar(init.restart_policy.as_deref()) { Role::Sidecar } else { Role::Init };
+        let all = main.iter().map(|main| (Role::Main, main)).chain(init.iter().map(|init| (init_role(init), init)));
+        let all = all.map(|(role, container)| (role, container.resources.as_ref()));
+        let requests = requests::effective(all, sent.resources.as_ref(), sent.overhead.as_ref());
+        let kept = |list: Vec<SentContainer>| list.into_iter().map(Container::from).collect();
+        Self {
+            node_name: sent.node_name,
+            hostname: sent.hostname,
+            subdomain: sent.subdomain,
+            scheduler_name: sent.scheduler_name,
+            node_selector: sent.node_selector,
+            affinity: sent.affinity,
+            tolerations: sent.tolerations,
+            scheduling_gates: sent.scheduling_gates,
+            containers: kept(main),
+            init_containers: kept(init),
+            requests,
+        }
+    }
+}
+
+impl From<SentContainer> for Container {
+    fn from(sent: SentContainer) -> Self {
+        Self { restart_policy: sent.restart_policy, ports: sent.ports }
+    }
 }
 
 /// A list without room for more entries; null is none.

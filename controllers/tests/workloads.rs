@@ -272,6 +272,61 @@ async fn a_pod_waits_with_a_reason_until_a_node_takes_it() {
     lab.stop().await;
 }
 
+// P-041, P-042
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_waits_for_room_and_gets_what_others_leave() {
+    let lab = Lab::start(1).await;
+    let has = |amounts: serde_json::Value| Patch::Merge(json!({"status": {"allocatable": amounts}}));
+    let nodes: Api<Node> = Api::all(lab.client.clone());
+    let little = has(json!({"cpu": "1", "memory": "1Gi", "pods": "10"}));
+    nodes.patch_status("n1", &PatchParams::default(), &little).await.unwrap();
+    let asking = |name: &str, resources: serde_json::Value| {
+        let mut pod = pod(name, json!({}));
+        pod["spec"]["containers"][0]["resources"] = resources;
+        pod
+    };
+    let bound = |name: &'static str| {
+        becomes(lab.api(), name, "bound", |pod: &Pod| pod.spec.as_ref().unwrap().node_name.is_some())
+    };
+    let waits = |name: &'static str, message: &'static str| {
+        becomes(lab.api(), name, message, move |pod: &Pod| {
+            let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+            conditions.into_iter().flatten().any(|known| {
+                known.type_ == "PodScheduled" && known.status == "False" && known.message.as_deref() == Some(message)
+            })
+        })
+    };
+    lab.create::<Pod>(asking("a", json!({"requests": {"cpu": "700m"}}))).await;
+    bound("a").await;
+    // What is limited is requested.
+    lab.create::<Pod>(asking("b", json!({"limits": {"cpu": "0.6"}}))).await;
+    waits("b", "0/1 nodes are available: 1 Insufficient cpu.").await;
+    settles(lab.api(), "an event", |events: &[Event]| {
+        let said = "0/1 nodes are available: 1 Insufficient cpu.";
+        events
+            .iter()
+            .any(|event| event.involved_object.name.as_deref() == Some("b") && event.message.as_deref() == Some(said))
+    })
+    .await;
+    lab.create::<Pod>(pod("free", json!({}))).await;
+    bound("free").await;
+    let pods: Api<Pod> = lab.api();
+    pods.delete("a", &DeleteParams::default()).await.unwrap();
+    bound("b").await;
+    lab.create::<Pod>(asking(
+        "c",
+        json!({"requests": {"cpu": "1", "example.com/foo": "2"}, "limits": {"example.com/foo": "2"}}),
+    ))
+    .await;
+    waits("c", "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient example.com/foo.").await;
+    let ended = Patch::Merge(json!({"status": {"phase": "Succeeded"}}));
+    pods.patch_status("b", &PatchParams::default(), &ended).await.unwrap();
+    waits("c", "0/1 nodes are available: 1 Insufficient example.com/foo.").await;
+    nodes.patch_status("n1", &PatchParams::default(), &has(json!({"example.com/foo": "2"}))).await.unwrap();
+    bound("c").await;
+    lab.stop().await;
+}
+
 // P-117
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_are_spread_over_the_nodes() {

@@ -81,6 +81,14 @@ impl Amount {
     }
 }
 
+impl std::ops::Add for Amount {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self((self.0 + other.0).clamp(-LARGEST, LARGEST))
+    }
+}
+
 fn divide_up(value: i128, by: i128) -> i128 {
     value.div_euclid(by) + i128::from(value.rem_euclid(by) != 0)
 }
@@ -272,6 +280,9 @@ mod tests {
             let [amount, unit] = [text, unit].map(|text| Amount::parse(text).expect(text));
             assert_eq!(amount.in_units_of(unit), expected, "{text}");
         }
+        let sum = |one, other| Amount::parse(one).zip(Amount::parse(other)).map(|(one, other)| one + other);
+        assert_eq!(sum("0.5", "1500m"), Amount::parse("2"));
+        assert_eq!([sum("8Ei", "1"), sum("-8Ei", "-1")], [Amount::parse("8Ei"), Amount::parse("-8Ei")]);
         assert_eq!([" 1 ", "x", ""].map(Amount::parse), [Amount::parse("1000m"), None, None]);
     }
 

@@ -1,6 +1,6 @@
 //! Binds pods to the nodes that [`place`] chooses.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,7 +11,8 @@ use kube::core::Status;
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::place::{Assumed, Unschedulable, is_ours, place};
+use super::ledger::Ledger;
+use super::place::{Unschedulable, is_ours, place};
 use crate::cache::{Cache, Change, Key};
 use crate::caches::Caches;
 use crate::error::{Error, is_status};
@@ -29,35 +30,37 @@ pub(crate) struct Scheduler {
     pods: Arc<Cache<Pod>>,
     nodes: Arc<Cache<Node>>,
     queue: Arc<Queue<Key>>,
-    /// Decisions whose pod the cache still shows without a node. An entry goes when the pod's node shows, or the pod.
-    assumed: Arc<Mutex<Assumed>>,
+    ledger: Arc<Mutex<Ledger>>,
     recorder: Recorder,
 }
 
 /// Makes the controller and has the caches feed its queue.
 pub(crate) fn wire(client: Client, caches: &Caches, recorder: &Recorder) -> Arc<Scheduler> {
     let queue = Arc::new(Queue::new(BACKOFF));
-    let assumed: Arc<Mutex<Assumed>> = Arc::default();
-    let (known, pods, to) = (assumed.clone(), caches.pods.clone(), queue.clone());
+    let ledger: Arc<Mutex<Ledger>> = Arc::default();
+    let (known, to) = (ledger.clone(), queue.clone());
     caches.pods.on_change(move |change| {
-        let bound_or_gone = change.after.is_none_or(|pod| pods::node_name(pod).is_some());
-        if bound_or_gone && let Some(uid) = change.states().find_map(|pod| pod.metadata.uid.as_ref()) {
-            known.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        {
+            let mut ledger = lock(&known);
+            if ledger.changed(change.before, change.after) {
+                ledger.waiting().for_each(|key| to.add(key.clone(), "a pod takes less"));
+            }
         }
         if let Some(pod) = change.after.filter(|pod| is_ours(pod))
             && is_news(change)
         {
             to.add(Key::of(&pod.metadata), "a pod needs a node");
         }
-        // Its host ports are free again.
-        if frees(change) {
-            add_waiting(&pods, &to, "a pod is gone");
-        }
     });
     let (pods, to) = (caches.pods.clone(), queue.clone());
     caches.nodes.on_change(move |_| add_waiting(&pods, &to, "a node changed"));
     let recorder = recorder.named("default-scheduler");
-    Arc::new(Scheduler { client, pods: caches.pods.clone(), nodes: caches.nodes.clone(), queue, assumed, recorder })
+    Arc::new(Scheduler { client, pods: caches.pods.clone(), nodes: caches.nodes.clone(), queue, ledger, recorder })
+}
+
+// A panic leaves it as whole as the statement it came from did.
+fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn add_waiting(pods: &Cache<Pod>, queue: &Queue<Key>, reason: Reason) {
@@ -70,15 +73,6 @@ fn add_waiting(pods: &Cache<Pod>, queue: &Queue<Key>, reason: Reason) {
 fn is_news(change: &Change<'_, Pod>) -> bool {
     let (Some(before), Some(after)) = (change.before, change.after) else { return true };
     before.metadata.uid != after.metadata.uid || before.spec != after.spec
-}
-
-/// Whether a change gives host ports back.
-fn frees(change: &Change<'_, Pod>) -> bool {
-    let holds = |pod: &Pod| {
-        let ports = pod.spec.as_ref().map(super::terms::host_ports).unwrap_or_default();
-        pods::node_name(pod).is_some() && !pods::is_finished(pod) && !ports.is_empty()
-    };
-    change.before.is_some_and(holds) && !change.after.is_some_and(holds)
 }
 
 impl Reconciler for Scheduler {
@@ -94,14 +88,22 @@ impl Reconciler for Scheduler {
     }
 
     async fn reconcile(&self, key: &Key) -> Result<Next, Error> {
-        let Some(pod) = self.pods.get(key).filter(|pod| is_ours(pod)) else { return Ok(Next::Wait) };
-        let uid = pod.metadata.uid.clone().unwrap_or_default();
-        let choice = {
-            let assumed = self.assumed.lock().unwrap_or_else(PoisonError::into_inner);
-            if assumed.contains_key(&uid) {
+        let (pod, choice) = {
+            let mut ledger = lock(&self.ledger);
+            let Some(pod) = self.pods.get(key).filter(|pod| is_ours(pod)) else {
+                ledger.waits_no_more(key);
+                return Ok(Next::Wait);
+            };
+            if ledger.is_assumed(pod.metadata.uid.as_deref().unwrap_or_default()) {
                 return Ok(Next::Wait);
             }
-            place(&pod, &self.nodes.all(), &self.pods.all(), &assumed)
+            let choice = place(&pod, &self.nodes.all(), &ledger);
+            match &choice {
+                Ok(node) => ledger.assume(pod.clone(), node.clone()),
+                // Under the same lock, so that room made from now on brings it back.
+                Err(_) => ledger.waits(key.clone()),
+            }
+            (pod, choice)
         };
         match choice {
             Ok(node) => self.bind(&pod, node).await,
@@ -111,6 +113,7 @@ impl Reconciler for Scheduler {
 }
 
 impl Scheduler {
+    /// Binds the pod to the node that it is assumed on.
     async fn bind(&self, pod: &Pod, node: String) -> Result<Next, Error> {
         let key = Key::of(&pod.metadata);
         let uid = pod.metadata.uid.clone().unwrap_or_default();
@@ -128,7 +131,6 @@ impl Scheduler {
                 ..ObjectReference::default()
             },
         };
-        self.assumed.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.clone(), node.clone());
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
         let result: kube::Result<Status> =
             api.create_subresource("binding", &key.name, &PostParams::default(), &binding).await;
@@ -138,22 +140,18 @@ impl Scheduler {
                 self.recorder.normal(pod, "Scheduled", message);
                 // The watch may have told of the binding, and the handler found nothing, before this returned.
                 if self.pods.get(&key).is_none_or(|now| pods::node_name(&now).is_some()) {
-                    self.forget(&uid);
+                    lock(&self.ledger).forget(&uid);
                 }
                 Ok(Next::Wait)
             }
             Err(source) => {
-                self.forget(&uid);
+                lock(&self.ledger).forget(&uid);
                 if is_status(&source, 404) {
                     return Ok(Next::Wait);
                 }
                 Err(Error::api("binding a pod")(source))
             }
         }
-    }
-
-    fn forget(&self, uid: &str) {
-        self.assumed.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
     /// Says why the pod has to wait; a change of nodes or pods brings it back here.

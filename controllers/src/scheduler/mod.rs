@@ -1,10 +1,12 @@
 //! The scheduler: gives every pod without a node one (A-133, P-041, P-042).
 //!
 //! It looks at what makes a difference for processes on virtual nodes: node state, selectors, affinity to nodes,
-//! taints and host ports. Resource requests are not weighed: all nodes are the same machine.
+//! taints, host ports, and whether what pods request fits into what the node says that it has.
 
 mod apply;
+mod ledger;
 mod place;
+mod room;
 pub(crate) mod terms;
 
 pub(crate) use apply::wire;

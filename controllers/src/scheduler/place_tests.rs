@@ -3,6 +3,8 @@ use k8s_openapi::api::core::v1::{
     PodSchedulingGate, Taint, Toleration,
 };
 
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
 use super::*;
 use crate::fixtures::{Fixture, meta, pod};
 use crate::pod::{Affinity, PodSpec};
@@ -26,8 +28,22 @@ fn spec(mut pod: Fixture, change: impl FnOnce(&mut PodSpec)) -> Fixture {
 
 fn run(pod: &Fixture, nodes: &[Node], pods: &[Fixture]) -> Result<String, Unschedulable> {
     let nodes: Vec<_> = nodes.iter().cloned().map(Arc::new).collect();
-    let pods: Vec<_> = pods.iter().map(|fixture| Arc::new(fixture.pod.clone())).collect();
-    place(&pod.pod, &nodes, &pods, &Assumed::new())
+    let mut ledger = Ledger::default();
+    for fixture in pods {
+        ledger.changed(None, Some(&fixture.pod));
+    }
+    place(&pod.pod, &nodes, &ledger)
+}
+
+fn having(name: &str, allocatable: &[(&str, &str)]) -> Node {
+    let mut node = node(name);
+    let amounts = allocatable.iter().map(|(resource, amount)| ((*resource).to_owned(), Quantity((*amount).to_owned())));
+    node.status.as_mut().unwrap().allocatable = Some(amounts.collect());
+    node
+}
+
+fn asking(pod: Fixture, cpu: i64, memory: i64) -> Fixture {
+    spec(pod, |spec| (spec.requests.cpu, spec.requests.memory) = (cpu, memory))
 }
 
 // P-117
@@ -48,9 +64,61 @@ fn pods_of_an_owner_are_spread_then_the_emptiest_node_is_taken() {
 #[test]
 fn a_decision_counts_before_its_pod_shows_it() {
     let nodes = [Arc::new(node("n1")), Arc::new(node("n2"))];
-    let others = [Arc::new(pod("b").pod)];
-    let assumed = Assumed::from([("uid-b".into(), "n1".into())]);
-    assert_eq!(place(&pod("a").pod, &nodes, &others, &assumed), Ok("n2".into()));
+    let mut ledger = Ledger::default();
+    ledger.assume(Arc::new(pod("b").pod), "n1".into());
+    assert_eq!(place(&pod("a").pod, &nodes, &ledger), Ok("n2".into()));
+}
+
+#[test]
+fn what_is_requested_must_be_there() {
+    let node = || having("n1", &[("cpu", "2"), ("memory", "1Ki"), ("pods", "3"), ("example.com/foo", "1")]);
+    let there = || asking(pod("b").node("n1"), 1500, 1000);
+    let ended = || asking(pod("b").node("n1"), 1500, 1000).phase("Succeeded");
+    let foo = |name: &str, amount: i64| {
+        spec(pod("a"), |spec| spec.requests.others = [(name.to_owned().into_boxed_str(), amount)].into())
+    };
+    let full = "Too many pods";
+    let others = |count: usize| (0..count).map(|index| pod(&format!("o{index}")).node("n1")).collect::<Vec<_>>();
+    for (label, pod, pods, expected) in [
+        ("it just fits", asking(pod("a"), 500, 24), vec![there()], None),
+        ("no processor", asking(pod("a"), 501, 24), vec![there()], Some("1 Insufficient cpu")),
+        ("no memory", asking(pod("a"), 500, 25), vec![there()], Some("1 Insufficient memory")),
+        ("neither", asking(pod("a"), 501, 25), vec![there()], Some("1 Insufficient cpu, 1 Insufficient memory")),
+        ("what has ended takes nothing", asking(pod("a"), 2000, 1024), vec![ended()], None),
+        ("nothing fits everywhere", pod("a"), vec![asking(pod("b").node("n1"), 9000, 9000)], None),
+        ("nor counts elsewhere", asking(pod("a"), 2000, 24), vec![asking(pod("b").node("n2"), 1500, 1000)], None),
+        ("a rare resource", foo("example.com/foo", 1), vec![], None),
+        ("too much of it", foo("example.com/foo", 2), vec![], Some("1 Insufficient example.com/foo")),
+        ("one that is not there", foo("example.com/bar", 1), vec![], Some("1 Insufficient example.com/bar")),
+        ("room for pods", pod("a"), others(2), None),
+        ("no room for pods", pod("a"), others(3), Some("1 Too many pods")),
+        (full, asking(pod("a"), 2001, 0), others(3), Some("1 Insufficient cpu, 1 Too many pods")),
+    ] {
+        let answer = run(&pod, &[node()], &pods).map_err(|refused| refused.to_string());
+        let expected = expected.map(|why| format!("0/1 nodes are available: {why}."));
+        assert_eq!(answer.err(), expected, "P-041: {label}");
+    }
+    let vast = asking(pod("a"), i64::MAX, i64::MAX);
+    assert!(run(&vast, &[having("n1", &[])], &[]).is_ok(), "a node that tells of nothing");
+    assert!(run(&vast, &[having("n1", &[("pods", "110")])], &[]).is_err(), "one that tells of something else");
+    assert!(run(&foo("example.com/foo", 1), &[having("n1", &[])], &[]).is_err());
+}
+
+// P-041
+#[test]
+fn all_nodes_say_what_they_lack() {
+    let nodes = || ["n1", "n2", "n3"].map(|name| having(name, &[("cpu", "1"), ("pods", "9")]));
+    let mut mixed = nodes();
+    mixed[2].spec.as_mut().unwrap().unschedulable = Some(true);
+    let wanted = asking(pod("a"), 600, 0);
+    let taken = ["n1", "n2", "n3"].map(|name| asking(pod(name).node(name), 500, 0));
+    let said = |nodes: &[Node]| run(&wanted, nodes, &taken).unwrap_err().to_string();
+    assert_eq!(said(&nodes()), "0/3 nodes are available: 3 Insufficient cpu.");
+    assert_eq!(said(&mixed), "0/3 nodes are available: 1 node(s) were unschedulable, 2 Insufficient cpu.");
+    assert_eq!(said(&[]), "no nodes available to schedule pods");
+    assert_eq!(run(&wanted, &nodes(), &taken[..1]), Ok("n2".into()), "the first that has room");
+    let uneven = [asking(pod("b").node("n1"), 300, 0), asking(pod("c").node("n2"), 200, 0)];
+    assert_eq!(run(&wanted, &nodes()[..2], &uneven), Ok("n2".into()), "as many pods, and less requested");
 }
 
 #[test]
