@@ -54,7 +54,10 @@ pub fn remarks() -> Vec<Problem> {
         Problem {
         what: "The number of processes of a pod is not limited.".into(),
         why: "This kernel counts processes for the whole machine only, so a program that forks without end takes all of it.".into(),
-        mend: "Use Linux 6.14 or later, or start minisvc below a limit: systemd-run --user --scope -p TasksMax=8192 minisvc up".into(),
+        mend: format!(
+            "Use Linux 6.14 or later, or start minisvc below a limit: systemd-run {}--scope -p Delegate=yes -p TasksMax=8192 minisvc up",
+            if geteuid().is_root() { "" } else { "--user " }
+        ),
     }
     };
     let mut remarks: Vec<Problem> = (!crate::can_limit_processes()).then(unlimited).into_iter().collect();

@@ -1,10 +1,11 @@
 //! The few system calls that neither std nor nix wraps, as safe functions.
 #![expect(unsafe_code, reason = "raw system calls: forking into new namespaces, pidfds")]
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use nix::libc;
 use nix::sched::CloneFlags;
@@ -184,4 +185,13 @@ pub(crate) fn set_tree_read_only(path: &OsStr) -> io::Result<()> {
         libc::syscall(libc::SYS_mount_setattr, libc::AT_FDCWD, path.as_ptr(), flags, &raw const attributes, size)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether a file has an extended attribute that says yes, by one digit.
+pub(crate) fn is_marked(path: &Path, attribute: &CStr) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    let mut value = [0_u8; 1];
+    // SAFETY: both names end with a zero, no more is written than the length that is passed, and all three outlive the call.
+    let length = unsafe { libc::getxattr(path.as_ptr(), attribute.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    length == 1 && value == *b"1"
 }

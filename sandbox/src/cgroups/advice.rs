@@ -10,6 +10,8 @@ use crate::preflight::Problem;
 
 /// How an ordinary user gets groups of his own from systemd.
 const SCOPE: &str = "systemd-run --user --scope -p Delegate=yes minisvc up";
+/// The same for root.
+const ROOT_SCOPE: &str = "systemd-run --scope -p Delegate=yes minisvc up";
 const AS_ROOT: &str = "sudo minisvc up";
 /// Gives every user's services and scopes what systemd keeps to itself by default.
 const DELEGATE: &str = "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu memory pids\\n' | sudo tee \
@@ -18,10 +20,9 @@ const DELEGATE: &str = "sudo mkdir -p /etc/systemd/system/user@.service.d && pri
 /// Which limits are not kept on this machine.
 pub(crate) fn remarks() -> Vec<Problem> {
     let machine = Machine::read();
-    let surroundings = Surroundings {
-        root: geteuid().is_root(),
-        systemd: Path::new(&format!("/run/user/{}/systemd", geteuid())).exists(),
-    };
+    let root = geteuid().is_root();
+    let manager = if root { "/run/systemd/system".to_owned() } else { format!("/run/user/{}/systemd", geteuid()) };
+    let surroundings = Surroundings { root, systemd: Path::new(&manager).exists() };
     let lacks =
         Controller::ALL.into_iter().filter_map(|controller| Some((controller, machine.place(controller).err()?)));
     problems(&lacks.collect::<Vec<_>>(), surroundings)
@@ -30,7 +31,7 @@ pub(crate) fn remarks() -> Vec<Problem> {
 #[derive(Debug, Clone, Copy)]
 struct Surroundings {
     root: bool,
-    /// The user has a systemd of his own.
+    /// There is a systemd: for a user, one of his own.
     systemd: bool,
 }
 
@@ -60,11 +61,9 @@ fn problem(limits: &str, lack: &Lack, controller: Controller, surroundings: Surr
         (Lack::NotGiven(_), _) if !root => DELEGATE,
         (Lack::NotOurs(_) | Lack::Crowded(_), _) if !root && systemd => SCOPE,
         (Lack::NotOurs(_) | Lack::Crowded(_), _) if !root => AS_ROOT,
+        (Lack::NotGiven(_) | Lack::Crowded(_), _) if systemd => ROOT_SCOPE,
         (Lack::NotOurs(_) | Lack::NotGiven(_), _) => "Start the container with --privileged, or minisvc outside of it.",
-        (Lack::Crowded(_), _) => {
-            "Start minisvc as the only process of its group: systemd-run --scope minisvc up, or as the \
-                                  container's own command."
-        }
+        (Lack::Crowded(_), _) => "Start minisvc as the container's own command, or outside of it.",
     };
     Problem {
         what: format!("Limits of {limits} are not kept: a container may use more than its manifest allows."),
@@ -102,12 +101,17 @@ mod tests {
         let place = || "/sys/fs/cgroup/x".into();
         let bare = Surroundings { systemd: false, ..USER };
         let root = Surroundings { root: true, ..USER };
+        let container = Surroundings { systemd: false, ..root };
         for (lack, surroundings, mend) in [
             (Lack::NotOurs(place()), USER, SCOPE),
             (Lack::NotOurs(place()), bare, AS_ROOT),
             (Lack::NotOurs(place()), root, "--privileged"),
             (Lack::Crowded(place()), USER, SCOPE),
-            (Lack::Crowded(place()), root, "systemd-run --scope"),
+            (Lack::NotOurs(place()), container, "--privileged"),
+            (Lack::Crowded(place()), root, ROOT_SCOPE),
+            (Lack::Crowded(place()), container, "own command"),
+            (Lack::NotGiven(place()), root, ROOT_SCOPE),
+            (Lack::NotGiven(place()), container, "--privileged"),
             (Lack::NotGiven(place()), USER, "Delegate=cpu memory pids"),
             (Lack::Missing, root, "cgroup_enable=memory"),
         ] {

@@ -52,7 +52,7 @@ impl Cgroups {
         if let Err((directory, error)) = cgroups.leave() {
             tracing::debug!(%error, directory = %directory.display(), "cannot leave our own control group");
             for place in [&mut cgroups.memory, &mut cgroups.cpu] {
-                if place.as_ref().is_ok_and(|place| place.must_leave) {
+                if place.as_ref().is_ok_and(|place| !place.leaving.is_empty()) {
                     *place = Err(Lack::NotOurs(directory.clone()));
                 }
             }
@@ -61,9 +61,14 @@ impl Cgroups {
     }
 
     fn leave(&self) -> Result<(), (PathBuf, io::Error)> {
-        let Some(place) = self.places().find(|place| place.must_leave) else { return Ok(()) };
+        let Some(place) = self.places().find(|place| !place.leaving.is_empty()) else { return Ok(()) };
         let main = place.directory.join(&self.name).join(MAIN);
-        let left = fs::create_dir_all(&main).and_then(|()| fs::write(main.join("cgroup.procs"), "0"));
+        let go = |pid: &u32| match fs::write(main.join("cgroup.procs"), pid.to_string()) {
+            // Who waited for us is gone already.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(()),
+            went => went,
+        };
+        let left = fs::create_dir_all(&main).and_then(|()| place.leaving.iter().try_for_each(go));
         left.map_err(|error| (place.directory.clone(), error))
     }
 
