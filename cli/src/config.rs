@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use minisvc_schema::Amount;
 
 use crate::addresses::AddressPlan;
 use crate::args::{NetworkMode, Publish, ShapeArgs, Switch};
@@ -51,6 +52,8 @@ pub(crate) struct LabConfig {
     pub(crate) publish: Publish,
     /// Where Services are published; `None`: on loopback addresses that mirror theirs.
     pub(crate) publish_address: Option<IpAddr>,
+    /// What each node says that it has, by resource, where that is not what the machine has.
+    pub(crate) node_capacity: BTreeMap<String, String>,
     /// For how long a node may be silent before it counts as lost.
     pub(crate) node_grace: Duration,
 }
@@ -79,6 +82,7 @@ impl LabConfig {
             egress: shape.egress == Switch::On,
             publish: shape.publish,
             publish_address: shape.publish_address,
+            node_capacity: shape.node_capacity.iter().map(|text| parse_capacity(text)).collect::<Result<_, _>>()?,
             node_grace: Duration::from_secs(shape.node_grace.into()),
         })
     }
@@ -105,6 +109,25 @@ fn plan_nodes(plan: &AddressPlan, count: u8) -> Result<Vec<NodePlan>, CliError> 
         pods,
     };
     Ok(nodes.map(node).collect())
+}
+
+fn parse_capacity(text: &str) -> Result<(String, String), CliError> {
+    let explain = |what: &str| {
+        CliError::usage(format!("--node-capacity {text:?} {what}"))
+            .hint("type RESOURCE=AMOUNT, for example --node-capacity cpu=8,memory=16Gi or example.com/gpu=2")
+    };
+    let (resource, amount) = text.split_once('=').ok_or_else(|| explain("has no ="))?;
+    let (domain, name) = resource.split_once('/').unwrap_or(("", resource));
+    let known = matches!(name, "cpu" | "memory" | "ephemeral-storage" | "pods") || name.starts_with("hugepages-");
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let well_formed = [domain, name].iter().all(|part| !part.is_empty() && part.chars().all(legal));
+    if !(well_formed || known && domain.is_empty() && name.chars().all(legal)) {
+        return Err(explain("names no resource"));
+    }
+    if Amount::parse(amount).is_none_or(Amount::is_negative) {
+        return Err(explain("has no amount such as 500m, 8 or 16Gi"));
+    }
+    Ok((resource.to_owned(), amount.to_owned()))
 }
 
 /// The name servers that were asked for, else those of the host.
@@ -199,6 +222,11 @@ mod tests {
             (vec!["--dns-stub", "=192.0.2.53"], "names no domain", "DOMAIN=ADDRESS"),
             (vec!["--dns-stub", "corp=here"], "names no address", "DOMAIN=ADDRESS"),
             (vec!["--dns-stub", "x.cluster.local=192.0.2.53"], "the lab's own names", "DOMAIN=ADDRESS"),
+            (vec!["--node-capacity", "cpu"], "has no =", "cpu=8"),
+            (vec!["--node-capacity", "cpus=8"], "names no resource", "RESOURCE=AMOUNT"),
+            (vec!["--node-capacity", "/gpu=8"], "names no resource", "RESOURCE=AMOUNT"),
+            (vec!["--node-capacity", "memory=16GB"], "has no amount", "16Gi"),
+            (vec!["--node-capacity", "cpu=-1"], "has no amount", "RESOURCE=AMOUNT"),
             (vec!["--image", "nginx"], "has no =", "NAME=COMMAND"),
             (vec!["--image", "nginx='x"], "open quote", "NAME=COMMAND"),
         ] {
@@ -213,6 +241,14 @@ mod tests {
         for bad in ["", "Lab", "-a", "a-", "a/b", "..", &"a".repeat(41)] {
             assert!(LabConfig::new(bad, &shape, "").is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn nodes_have_what_they_are_told_to_have() {
+        let lab =
+            config(&["--node-capacity", "cpu=8,memory=16Gi", "--node-capacity", "example.com/gpu=2"]).expect("legal");
+        let found: Vec<_> = lab.node_capacity.iter().map(|(resource, amount)| format!("{resource}={amount}")).collect();
+        assert_eq!(found, ["cpu=8", "example.com/gpu=2", "memory=16Gi"]);
     }
 
     #[test]

@@ -453,6 +453,7 @@ async fn start_podd(
     let mut podd = minisvc_podd::Config::new(nodes.collect(), home.private_dir("pods")?);
     podd.dns = Some(config.addresses.primary.dns());
     podd.images = config.images.iter().map(|(name, command)| (name.clone(), image(command))).collect();
+    podd.capacity = config.node_capacity.clone();
     podd.run_as = user;
     podd.builtin_program = own_program()?;
     podd.mtu = wires.mtu();

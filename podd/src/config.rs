@@ -66,6 +66,9 @@ pub struct Config {
     /// The most processes and threads of a pod, where the kernel can limit them
     /// ([`can_limit_processes`](minisvc_sandbox::can_limit_processes)). Pods in their node's network are not limited.
     pub process_limit: Option<u32>,
+    /// What each node says that it has, by resource, where that is not what the machine has: `cpu`, `memory`, `ephemeral-storage`,
+    /// `pods`, or an extended resource such as `example.com/gpu`.
+    pub capacity: BTreeMap<String, String>,
     /// How much a container may write to its log before the older half is dropped, in bytes.
     pub log_limit: u64,
 }
@@ -92,6 +95,7 @@ impl Config {
             mtu: 65535,
             offload: false,
             process_limit: Some(PROCESS_LIMIT),
+            capacity: BTreeMap::new(),
             log_limit: 20 << 20,
         }
     }

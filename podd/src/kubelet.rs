@@ -152,7 +152,7 @@ impl Podd {
         });
         sweep(&shared).await;
         let counting = AbortOnDropHandle::new(tokio::spawn(processes::watch(Arc::clone(&shared))));
-        let machine = Arc::new(Machine::read());
+        let machine = Arc::new(Machine::read(&shared.config));
         let mut podd = Self { shared, nodes: BTreeMap::new(), machine, _helpers: vec![poster, following, counting] };
         let making = podd.shared.config.nodes.iter().map(|node| make_node(&podd.shared, node, &podd.machine));
         let made: Vec<_> = futures::stream::iter(making).buffered(16).try_collect().await?;
@@ -335,8 +335,8 @@ async fn make_node(shared: &Shared, config: &NodeConfig, machine: &Machine) -> R
         namespace,
         // Replaced when the pods of an earlier run are known, before the first address is given out.
         addresses: Mutex::new(AddressPools::new(&config.pod_cidrs, [])),
-        cpu: machine.cpu.clone(),
-        memory: machine.memory.clone(),
+        cpu: machine.amount("cpu"),
+        memory: machine.amount("memory"),
     };
     let unregistered = |source| StartError::Api { node: name.clone(), source: Box::new(source) };
     node::register(&shared.client, &node, machine).await.map_err(unregistered)?;

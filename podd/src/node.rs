@@ -1,17 +1,21 @@
 //! The Node objects and their heartbeats (P-116).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Node as NodeObject;
+use k8s_openapi::api::core::v1::{Node as NodeObject, NodeStatus};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use nix::sys::statvfs::{Statvfs, statvfs};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::warn;
 
+use crate::config::Config;
 use crate::shared::Node;
 
 /// Between two heartbeats.
@@ -25,23 +29,33 @@ const REGION: &str = "local";
 
 /// What a machine has for all its nodes: each says that it has it all, because processes share it.
 pub(crate) struct Machine {
-    pub(crate) cpu: String,
-    pub(crate) memory: String,
+    /// By resource.
+    amounts: BTreeMap<String, String>,
     kernel: String,
 }
 
 impl Machine {
-    /// Looks at this machine.
-    pub(crate) fn read() -> Self {
+    /// Looks at this machine. What `config` says that a node has wins.
+    pub(crate) fn read(config: &Config) -> Self {
         let cpu = std::thread::available_parallelism().map_or(1, usize::from);
         let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+        let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+        // Wide enough for every disk also where the kernel's words are short.
+        let bytes = |disk: Statvfs| u128::from(disk.blocks()) * u128::from(disk.fragment_size());
+        let disk = statvfs(&config.state_dir).ok().map(|disk| bytes(disk) / 1024);
+        let mut amounts = BTreeMap::from([
+            ("cpu".to_owned(), cpu.to_string()),
+            ("memory".to_owned(), format!("{}Ki", memory.unwrap_or("1048576"))),
+        ]);
+        amounts.extend(disk.map(|disk| ("ephemeral-storage".to_owned(), format!("{disk}Ki"))));
+        amounts.extend(config.capacity.clone());
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        Self {
-            cpu: cpu.to_string(),
-            memory: format!("{}Ki", total.unwrap_or("1048576")),
-            kernel: kernel.trim().to_owned(),
-        }
+        Self { amounts, kernel: kernel.trim().to_owned() }
+    }
+
+    /// How much there is of a resource.
+    pub(crate) fn amount(&self, resource: &str) -> String {
+        self.amounts.get(resource).cloned().unwrap_or_else(|| "0".to_owned())
     }
 }
 
@@ -65,7 +79,7 @@ pub(crate) async fn register(client: &Client, node: &Node, machine: &Machine) ->
     Ok(())
 }
 
-/// Renews the lease of `node`, and its Ready condition should somebody have changed it, until `shutdown`.
+/// Renews the lease of `node`, and mends its status, until `shutdown`.
 pub(crate) async fn beat(client: Client, node: Arc<Node>, machine: Arc<Machine>, shutdown: CancellationToken) {
     let mut ticks = tokio::time::interval(HEARTBEAT);
     loop {
@@ -76,22 +90,33 @@ pub(crate) async fn beat(client: Client, node: Arc<Node>, machine: Arc<Machine>,
         if let Err(error) = renew(&client, &node.config.name).await {
             warn!(%error, node = node.config.name, "the heartbeat of a node is not taken");
         }
-        match is_ready(&client, &node.config.name).await {
-            Ok(true) => {}
-            Ok(false) => {
-                if let Err(error) = register(&client, &node, &machine).await {
-                    warn!(%error, node = node.config.name, "the status of a node is not taken");
-                }
-            }
-            Err(error) => debug!(%error, node = node.config.name, "the node cannot be read"),
+        if let Err(error) = mend(&client, &node, &machine).await {
+            warn!(%error, node = node.config.name, "the status of a node is not up to date");
         }
     }
 }
 
-async fn is_ready(client: &Client, name: &str) -> Result<bool, kube::Error> {
-    let node = Api::<NodeObject>::all(client.clone()).get_opt(name).await?;
-    let conditions = node.and_then(|node| node.status?.conditions).unwrap_or_default();
-    Ok(conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+/// Says again that the node is ready, should somebody have said otherwise, and lets pods have the extended resources that somebody
+/// has added to its capacity.
+async fn mend(client: &Client, node: &Node, machine: &Machine) -> Result<(), kube::Error> {
+    let nodes: Api<NodeObject> = Api::all(client.clone());
+    let known = nodes.get_opt(&node.config.name).await?.and_then(|known| known.status).unwrap_or_default();
+    if !known.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True") {
+        return register(client, node, machine).await;
+    }
+    let added = added(&known);
+    if !added.is_empty() {
+        let patch = Patch::Merge(json!({"status": {"allocatable": added}}));
+        nodes.patch_status(&node.config.name, &PatchParams::default(), &patch).await?;
+    }
+    Ok(())
+}
+
+/// Extended resources of which pods may not have just as much as the capacity says.
+fn added(status: &NodeStatus) -> BTreeMap<&String, &Quantity> {
+    let allocatable = |name| status.allocatable.as_ref().and_then(|amounts| amounts.get(name));
+    let capacity = status.capacity.iter().flatten();
+    capacity.filter(|(name, amount)| name.contains('/') && allocatable(*name) != Some(*amount)).collect()
 }
 
 async fn renew(client: &Client, name: &str) -> Result<(), kube::Error> {
@@ -138,7 +163,8 @@ fn status(node: &Node, machine: &Machine, now: Timestamp) -> Value {
     // What the smallest pod range has room for, less its first two addresses and its last.
     let bits = node.config.pod_cidrs.iter().map(|range| range.max_prefix_len() - range.prefix_len()).min();
     let pods = 1_u64.checked_shl(bits.unwrap_or(0).into()).unwrap_or(1 << 16).min(1 << 16).saturating_sub(3);
-    let amounts = json!({"cpu": machine.cpu, "memory": machine.memory, "pods": pods.to_string()});
+    let mut amounts = BTreeMap::from([("pods".to_owned(), pods.to_string())]);
+    amounts.extend(machine.amounts.clone());
     let own = node.config.addresses.iter().map(|address| json!({"type": "InternalIP", "address": address}));
     // Strategic merge tells addresses apart by their type alone, so two families would become one; the kubelet replaces the
     // list as well.
@@ -176,5 +202,37 @@ fn arch() -> &'static str {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_may_have_what_is_added_to_a_nodes_capacity() {
+        let status = json!({
+            "capacity": {"cpu": "2", "example.com/new": "4", "example.com/less": "1", "example.com/same": "3"},
+            "allocatable": {"cpu": "1", "example.com/less": "2", "example.com/same": "3", "example.com/other": "9"},
+        });
+        let status = serde_json::from_value(status).expect("a status");
+        let found: Vec<String> =
+            added(&status).into_iter().map(|(name, amount)| format!("{name}={}", amount.0)).collect();
+        assert_eq!(found, ["example.com/less=1", "example.com/new=4"]);
+    }
+
+    #[test]
+    fn a_machine_has_what_it_has_unless_told_otherwise() {
+        let mut config = Config::new(Vec::new(), "/");
+        let own = Machine::read(&config);
+        for resource in ["cpu", "memory", "ephemeral-storage"] {
+            let amount = minisvc_schema::Amount::parse(&own.amount(resource)).expect("a quantity");
+            assert!(amount.ones() > 0, "{resource}");
+        }
+        config.capacity =
+            [("cpu", "64"), ("example.com/foo", "2")].map(|(name, amount)| (name.into(), amount.into())).into();
+        let told = Machine::read(&config);
+        assert_eq!(["cpu", "example.com/foo", "example.com/bar"].map(|name| told.amount(name)), ["64", "2", "0"]);
+        assert_eq!(told.amount("memory"), own.amount("memory"));
     }
 }

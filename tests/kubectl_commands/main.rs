@@ -31,7 +31,7 @@ fn every_command_of_kubectl_works() {
     // The first column is the statement that would break the commands first.
     let of_each: [(&str, &str, Commands); 3] =
         [("A-031", "discovery", looking::discovery), ("A-038", "create", create::run), ("A-030", "apply", apply::run)];
-    let of_newest: [(&str, &str, Commands); 9] = [
+    let of_newest: [(&str, &str, Commands); 10] = [
         ("A-056", "dry", create::dry_runs),
         ("A-026", "prune", apply::prune_and_diff),
         ("A-069", "objects", objects::run),
@@ -39,6 +39,7 @@ fn every_command_of_kubectl_works() {
         ("A-139", "proxies", nodes::proxies),
         ("A-132", "drains", nodes::drains),
         ("A-025", "cluster", nodes::cluster),
+        ("P-041", "requests", nodes::requests),
         ("A-159", "describes", looking::describes),
         ("A-127", "gets", looking::gets),
     ];

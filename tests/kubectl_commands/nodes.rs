@@ -106,3 +106,30 @@ pub(crate) fn drains(kubectl: &Kubectl<'_>) {
     assert!(!places.is_empty() && places.iter().all(|place| **place != first), "{places:?}");
     kubectl.ok(&format!("uncordon {first}"));
 }
+
+/// What pods request: no more than there is, of what a node is said to have, and it is shown.
+pub(crate) fn requests(kubectl: &Kubectl<'_>) {
+    let amounts = json!({"cpu": "100m", "example.com/token": "1"});
+    let container = json!({"name": "main", "image": "minisvc/pause", "resources": {"limits": amounts}});
+    let pod =
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "asks"}, "spec": {"containers": [container]}});
+    kubectl.ok_with("create -f -", &pod.to_string());
+    let told = eventually("why it waits", || {
+        Some(kubectl.ok("describe pod asks")).filter(|told| told.contains("FailedScheduling"))
+    });
+    assert!(told.contains("Insufficient example.com/token"), "{told}");
+    for node in ["node-1", "node-2"] {
+        let more = json!({"status": {"capacity": {"example.com/token": "1"}}});
+        kubectl.ok(&format!("patch node {node} --subresource=status --type=merge -p '{more}'"));
+    }
+    kubectl.ok("wait pod/asks --for=condition=Ready --timeout=90s");
+    let node = kubectl.ok("get pod asks -o jsonpath='{.spec.nodeName}'");
+    let told = kubectl.ok(&format!("describe node {node}"));
+    let row = |first: &str| {
+        let rows = told.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        rows.filter(|words| words.first() == Some(&first)).map(|words| words[1..].join(" ")).collect::<Vec<_>>()
+    };
+    assert!(row(kubectl.namespace())[0].starts_with("asks 100m ("), "{told}");
+    assert!(told.contains("Allocated resources:") && row("example.com/token") == ["1 1"], "{told}");
+    assert_eq!((row("example.com/token:").len(), row("ephemeral-storage:").len()), (2, 2), "{told}");
+}

@@ -161,6 +161,13 @@ fn unscheduled(facts: &Facts, pod: &Pod) -> Problem {
         return host_port_taken(facts, pod, &said);
     }
     let problem = Problem::new(Cause::Unschedulable, format!("no node takes pod {path}: {said}"));
+    if ["Insufficient ", "Too many pods"].iter().any(|lack| said.contains(lack)) {
+        let sentence = format!(
+            "{} It requests more than is left: request less, end other pods, or start the lab with more by up --node-capacity",
+            problem.sentence
+        );
+        return Problem { sentence, ..problem }.look(&["minisvc", "kubectl", "describe", "nodes"]);
+    }
     if said.contains("unschedulable") {
         let cordoned = facts.nodes.iter().find(|node| node.spec.unschedulable);
         return cordoned

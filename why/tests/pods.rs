@@ -47,6 +47,23 @@ fn pods_that_do_not_serve() {
             mends: "uncordon node-2",
         },
         Row {
+            label: "requests that no node has room for",
+            breaks: |world| {
+                world.both(unplaced);
+                world.event(
+                    "Pod",
+                    "default",
+                    "web-1",
+                    "FailedScheduling",
+                    "0/2 nodes are available: 2 Insufficient cpu.",
+                );
+            },
+            asks: WEB,
+            cause: Cause::Unschedulable,
+            says: &["2 Insufficient cpu. It requests more than is left", "up --node-capacity"],
+            mends: "",
+        },
+        Row {
             label: "a node selector",
             breaks: |world| {
                 world.both(unplaced);

@@ -100,6 +100,11 @@ pub(crate) struct ShapeArgs {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) nodes: u8,
 
+    /// What each node says that it has for pods, instead of what this machine has: cpu, memory, ephemeral-storage, pods, or a
+    /// thing such as example.com/gpu; may be repeated
+    #[arg(long, value_name = "RESOURCE=AMOUNT", value_delimiter = ',')]
+    pub(crate) node_capacity: Vec<String>,
+
     /// Seconds for which a node may be silent before it counts as lost
     #[arg(long, value_name = "SECONDS", default_value_t = 50, value_parser = clap::value_parser!(u16).range(15..))]
     pub(crate) node_grace: u16,
