@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::pod::{Condition, Container, ContainerStatus, Pod, PodSpec, PodStatus};
+use crate::pod::{Condition, Container, ContainerStatus, Pod, PodLabels, PodSpec, PodStatus};
 
 /// A pod in the making.
 #[derive(Clone)]
@@ -21,7 +21,7 @@ pub(crate) struct Fixture {
 pub(crate) fn pod(name: &str) -> Fixture {
     let spec = PodSpec { containers: [Container::default()].into(), ..PodSpec::default() };
     let metadata = ObjectMeta { uid: Some(format!("uid-{name}")), ..meta(name) };
-    Fixture { pod: Pod { metadata, spec: Some(spec), status: None } }
+    Fixture { pod: Pod { metadata, labels: PodLabels::default(), spec: Some(spec), status: None } }
 }
 
 pub(crate) fn meta(name: &str) -> ObjectMeta {
@@ -47,7 +47,9 @@ impl Fixture {
     }
 
     pub(crate) fn label(mut self, key: &str, value: &str) -> Self {
-        self.pod.metadata.labels.get_or_insert_default().insert(key.into(), value.into());
+        let known = self.pod.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let all: BTreeMap<_, _> = known.chain([(key.to_owned(), value.to_owned())]).collect();
+        self.pod.labels = all.into();
         self
     }
 

@@ -33,7 +33,7 @@ fn file(namespace: Option<&str>, name: &str, value: &str) -> Key {
 
 /// The Services that select the pod.
 fn selecting(services: &Cache<Service>, pod: &Pod) -> Vec<Arc<Service>> {
-    let labels = pod.metadata.labels.iter().flatten();
+    let labels = pod.labels.iter();
     let filed = labels.flat_map(|(name, value)| services.filed(&file(pod.metadata.namespace.as_deref(), name, value)));
     filed.filter(|service| selects(service, pod)).collect()
 }
@@ -81,8 +81,7 @@ pub(crate) fn feed(caches: &Caches, queue: &Arc<Queue<Key>>, add: Add) {
 }
 
 fn selects(service: &Service, pod: &Pod) -> bool {
-    has_selector(service)
-        && service_selects(service.spec.as_ref().and_then(|spec| spec.selector.as_ref()), pod.metadata.labels.as_ref())
+    has_selector(service) && service_selects(service.spec.as_ref().and_then(|spec| spec.selector.as_ref()), &pod.labels)
 }
 
 /// Whether a pod changed in a way that any Service can see (S-198).
@@ -91,7 +90,7 @@ fn matters(change: &Change<'_, Pod>) -> bool {
     let readiness = |pod: &Pod| pods::condition(pod, "Ready").map(|ready| ready.status.clone());
     let names = |pod: &Pod| pod.spec.as_ref().map(|spec| (spec.hostname.clone(), spec.subdomain.clone()));
     before.metadata.uid != after.metadata.uid
-        || before.metadata.labels != after.metadata.labels
+        || before.labels != after.labels
         || pods::is_terminating(before) != pods::is_terminating(after)
         || pods::phase(before) != pods::phase(after)
         || pods::node_name(before) != pods::node_name(after)

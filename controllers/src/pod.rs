@@ -16,17 +16,50 @@ use serde::{Deserialize, Deserializer};
 use crate::job;
 use crate::replicaset;
 use crate::requests::{self, Listed, Requests, Resources, Role};
+use crate::selector::{Labelled, Labels};
 
 /// Annotations that a rule reads. Others are not kept: they may be large, such as the last applied manifest.
 const ANNOTATIONS: [&str; 2] = [job::INDEX, replicaset::DELETION_COST];
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(from = "SentPod")]
 pub(crate) struct Pod {
-    #[serde(default, deserialize_with = "metadata")]
+    /// Without labels, which have a field of their own.
     pub(crate) metadata: ObjectMeta,
+    /// `metadata.labels`
+    pub(crate) labels: PodLabels,
     pub(crate) spec: Option<PodSpec>,
     pub(crate) status: Option<PodStatus>,
+}
+
+/// Labels by their keys. A map of Kubernetes' own type takes half a kilobyte however few there are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct PodLabels(Box<[(Box<str>, Box<str>)]>);
+
+impl PodLabels {
+    /// The value of a label.
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
+        let at = self.0.binary_search_by(|(known, _)| (**known).cmp(key)).ok()?;
+        self.0.get(at).map(|(_, value)| &**value)
+    }
+
+    /// Keys and values.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (&**key, &**value))
+    }
+}
+
+impl From<Labels> for PodLabels {
+    fn from(labels: Labels) -> Self {
+        Self(labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
+    }
+}
+
+impl Labelled for PodLabels {
+    fn label(&self, key: &str) -> Option<&str> {
+        self.get(key)
+    }
 }
 
 /// `spec`
@@ -228,33 +261,27 @@ fn tight<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Box<
     Ok(Option::<Vec<T>>::deserialize(from)?.unwrap_or_default().into_boxed_slice())
 }
 
-/// `metadata`, without the record of who set what, which is longer than all the rest.
-fn metadata<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
-    let sent = Metadata::deserialize(from)?;
-    let annotations = sent.annotations.map(|mut annotations| {
-        annotations.retain(|key, _| ANNOTATIONS.contains(&key.as_str()));
-        annotations
-    });
-    Ok(ObjectMeta {
-        name: sent.name,
-        namespace: sent.namespace,
-        uid: sent.uid,
-        resource_version: sent.resource_version,
-        creation_timestamp: sent.creation_timestamp,
-        deletion_timestamp: sent.deletion_timestamp,
-        deletion_grace_period_seconds: sent.deletion_grace_period_seconds,
-        labels: sent.labels,
-        annotations: annotations.filter(|annotations| !annotations.is_empty()),
-        owner_references: sent.owner_references,
-        finalizers: sent.finalizers,
-        ..ObjectMeta::default()
-    })
+/// A pod as it is sent.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SentPod {
+    metadata: SentMetadata,
+    spec: Option<PodSpec>,
+    status: Option<PodStatus>,
+}
+
+impl From<SentPod> for Pod {
+    fn from(sent: SentPod) -> Self {
+        let SentPod { metadata: mut sent, spec, status } = sent;
+        let labels = sent.labels.take().unwrap_or_default().into();
+        Self { metadata: sent.into(), labels, spec, status }
+    }
 }
 
 /// `metadata` as it is sent.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Metadata {
+struct SentMetadata {
     name: Option<String>,
     namespace: Option<String>,
     uid: Option<String>,
@@ -262,10 +289,33 @@ struct Metadata {
     creation_timestamp: Option<Time>,
     deletion_timestamp: Option<Time>,
     deletion_grace_period_seconds: Option<i64>,
-    labels: Option<BTreeMap<String, String>>,
+    labels: Option<Labels>,
     annotations: Option<BTreeMap<String, String>>,
     owner_references: Option<Vec<OwnerReference>>,
     finalizers: Option<Vec<String>>,
+}
+
+impl From<SentMetadata> for ObjectMeta {
+    /// Without labels, and without the record of who set what, which is longer than all the rest.
+    fn from(sent: SentMetadata) -> Self {
+        let annotations = sent.annotations.map(|mut annotations| {
+            annotations.retain(|key, _| ANNOTATIONS.contains(&key.as_str()));
+            annotations
+        });
+        Self {
+            name: sent.name,
+            namespace: sent.namespace,
+            uid: sent.uid,
+            resource_version: sent.resource_version,
+            creation_timestamp: sent.creation_timestamp,
+            deletion_timestamp: sent.deletion_timestamp,
+            deletion_grace_period_seconds: sent.deletion_grace_period_seconds,
+            annotations: annotations.filter(|annotations| !annotations.is_empty()),
+            owner_references: sent.owner_references,
+            finalizers: sent.finalizers,
+            ..Self::default()
+        }
+    }
 }
 
 #[cfg(test)]
@@ -302,7 +352,8 @@ mod tests {
         }))
         .unwrap();
         assert_eq!((pod.metadata.name.as_deref(), pod.metadata.resource_version.as_deref()), (Some("a"), Some("7")));
-        assert_eq!(pod.metadata.managed_fields, None);
+        assert_eq!((pod.metadata.managed_fields, pod.metadata.labels), (None, None));
+        assert_eq!((pod.labels.get("app"), pod.labels.get("a"), pod.labels.iter().count()), (Some("web"), None, 1));
         assert_eq!(pod.metadata.annotations, Some([(job::INDEX.to_owned(), "3".to_owned())].into()));
         let spec = pod.spec.unwrap();
         assert_eq!((spec.tolerations.len(), spec.init_containers.len()), (0, 2));

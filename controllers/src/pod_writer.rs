@@ -42,7 +42,7 @@ pub(crate) struct Claim {
 pub(crate) fn claim(uid: &str, selector: &LabelSelector, pods: &[Arc<Pod>], accept: impl Fn(&Pod) -> bool) -> Claim {
     let mut claim = Claim::default();
     for pod in pods {
-        let matches = selects(selector, pod.metadata.labels.as_ref());
+        let matches = selects(selector, &pod.labels);
         match pods::controller(&pod.metadata) {
             Some(owner) if owner.uid == uid && matches => claim.ours.push(pod.clone()),
             Some(owner) if owner.uid == uid => claim.release.push(pod.clone()),
@@ -196,7 +196,7 @@ pub(crate) fn concerned<K: Object>(
     }
     let matching = known.in_namespace(namespace).into_iter();
     matching
-        .filter(|object| selector(object).is_some_and(|selector| selects(selector, pod.metadata.labels.as_ref())))
+        .filter(|object| selector(object).is_some_and(|selector| selects(selector, &pod.labels)))
         .map(|object| Key::of(object.meta()))
         .collect()
 }

@@ -19,10 +19,13 @@ pub(crate) fn service(object: &Service) -> Option<ServiceEntry> {
             port: u16::try_from(port.port).ok()?,
         })
     });
+    let mut ports: Vec<PortEntry> = ports.collect();
+    // Nearly always one, of thousands of Services.
+    ports.shrink_to_fit();
     Some(ServiceEntry {
         namespace: object.metadata.namespace.clone().unwrap_or_default(),
         name: object.metadata.name.clone().unwrap_or_default(),
-        ports: ports.collect(),
+        ports,
         kind: kind(&spec)?,
     })
 }

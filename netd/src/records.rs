@@ -157,7 +157,14 @@ fn service_ports(spec: &ServiceSpec) -> Vec<ServicePortRecord> {
             node_port: port.node_port.and_then(|number| u16::try_from(number).ok()).filter(|&n| on_nodes && n != 0),
         })
     });
-    ports.collect()
+    tight(ports)
+}
+
+/// What there is, without room for more: nearly always one, of thousands of Services.
+fn tight<T>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut items: Vec<T> = items.collect();
+    items.shrink_to_fit();
+    items
 }
 
 /// Only load balancers that may not pass a node's traffic on to another ask for it (D-098, D-102).
@@ -178,7 +185,7 @@ fn load_balancer_ips(service: &Service) -> Vec<IpAddr> {
 }
 
 fn addresses<'a>(texts: impl Iterator<Item = &'a String>) -> Vec<IpAddr> {
-    texts.filter_map(|text| text.parse().ok()).collect()
+    tight(texts.filter_map(|text| text.parse().ok()))
 }
 
 fn cluster_ips(spec: &ServiceSpec) -> Vec<IpAddr> {
@@ -241,8 +248,8 @@ impl SliceRecord {
         });
         Some(Self {
             service: ObjectKey::new(slice.metadata.namespace.as_deref(), Some(service)),
-            ports: ports.collect(),
-            endpoints: endpoints.collect(),
+            ports: tight(ports),
+            endpoints: tight(endpoints),
         })
     }
 }

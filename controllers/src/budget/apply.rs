@@ -86,7 +86,7 @@ fn feed<K: Object>(workloads: &Arc<Cache<K>>, budgets: &Arc<Cache<PodDisruptionB
 
 fn covers(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
     let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    selector.is_some_and(|selector| selects(selector, pod.metadata.labels.as_ref()))
+    selector.is_some_and(|selector| selects(selector, &pod.labels))
 }
 
 impl Reconciler for Budgets {

@@ -38,7 +38,7 @@ pub(crate) fn status(
     let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
     let covered: Vec<&Arc<Pod>> = pods
         .iter()
-        .filter(|pod| selector.is_some_and(|selector| selects(selector, pod.metadata.labels.as_ref())))
+        .filter(|pod| selector.is_some_and(|selector| selects(selector, &pod.labels)))
         .filter(|pod| !pods::is_finished(pod))
         .collect();
     let (granted, again) = granted(&before, &covered, now);

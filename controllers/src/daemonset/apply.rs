@@ -154,7 +154,7 @@ impl DaemonSets {
     }
 
     async fn prune(&self, set: &DaemonSet, present: &ControllerRevision) -> Result<(), Error> {
-        let hash_of = |pod: &Arc<Pod>| pod.metadata.labels.as_ref()?.get(HASH_LABEL).cloned();
+        let hash_of = |pod: &Arc<Pod>| pod.labels.get(HASH_LABEL).map(str::to_owned);
         let hashes: BTreeSet<String> = self.own_pods(set).iter().filter_map(hash_of).collect();
         let in_use = |revision: &&Arc<ControllerRevision>| hashes.contains(&short(revision));
         let mut live: BTreeSet<String> = self

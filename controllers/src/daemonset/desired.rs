@@ -136,7 +136,7 @@ fn oldest_first(pods: &[Arc<Pod>]) -> Vec<&Arc<Pod>> {
 }
 
 fn is_of(pod: &Pod, hash: &str) -> bool {
-    pod.metadata.labels.as_ref().and_then(|labels| labels.get(HASH_LABEL)).is_some_and(|known| known == hash)
+    pod.labels.get(HASH_LABEL) == Some(hash)
 }
 
 /// How much longer a finished pod is left alone.

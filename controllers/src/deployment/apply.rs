@@ -85,7 +85,7 @@ fn parents(deployments: &Cache<Deployment>, set: &ReplicaSet) -> Vec<Key> {
 }
 
 fn matches(deployment: &Deployment, set: &ReplicaSet) -> bool {
-    deployment.spec.as_ref().is_some_and(|spec| selects(&spec.selector, set.metadata.labels.as_ref()))
+    deployment.spec.as_ref().is_some_and(|spec| selects(&spec.selector, &set.metadata.labels))
 }
 
 impl Reconciler for Deployments {

@@ -97,7 +97,7 @@ impl Reconciler for Jobs {
 /// The Job a pod was made for.
 fn job_name(pod: &Pod) -> Option<String> {
     let owner = pods::controller(&pod.metadata).filter(|owner| owner.kind == "Job").map(|owner| owner.name.clone());
-    owner.or_else(|| pod.metadata.labels.as_ref()?.get(NAME_LABEL).cloned())
+    owner.or_else(|| pod.labels.get(NAME_LABEL).map(str::to_owned))
 }
 
 /// Zero and absent are the same to the server.

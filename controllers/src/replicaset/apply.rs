@@ -58,7 +58,7 @@ pub(crate) fn wire<K: Replicated>(
         let before_and_after = change.before.zip(change.after);
         let only_status = before_and_after.is_some_and(|(before, after)| {
             is_counted(before) == is_counted(after)
-                && before.metadata.labels == after.metadata.labels
+                && before.labels == after.labels
                 && before.metadata.owner_references == after.metadata.owner_references
         });
         for pod in change.states() {
@@ -83,10 +83,7 @@ fn owners_of<K: Replicated>(sets: &Cache<K>, pod: &Pod) -> Vec<Key> {
         return if ours { vec![Key::new(namespace, owner.name.clone())] } else { Vec::new() };
     }
     let matching = sets.in_namespace(namespace).into_iter();
-    matching
-        .filter(|set| selects(&set.selector(), pod.metadata.labels.as_ref()))
-        .map(|set| Key::of(set.meta()))
-        .collect()
+    matching.filter(|set| selects(&set.selector(), &pod.labels)).map(|set| Key::of(set.meta())).collect()
 }
 
 impl<K: Replicated> Reconciler for Replicas<K> {

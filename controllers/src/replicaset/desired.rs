@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::kinds::Replicated;
 use super::order;
-use crate::pod::Pod;
+use crate::pod::{Pod, PodLabels};
 use crate::pods;
 use crate::selector::{Labels, selects};
 
@@ -48,7 +48,7 @@ pub(crate) fn desired<K: Replicated>(set: &K, pods: &[Arc<Pod>], now: Timestamp)
     let selector = set.selector();
     let mut active = Vec::new();
     for pod in pods {
-        let matches = selects(&selector, pod.metadata.labels.as_ref());
+        let matches = selects(&selector, &pod.labels);
         match pods::controller(&pod.metadata) {
             Some(owner) if owner.uid == uid && !matches => plan.release.push(pod.clone()),
             Some(owner) if owner.uid == uid && pods::is_active(pod) => active.push(pod.clone()),
@@ -81,7 +81,7 @@ pub(crate) fn counts<K: Replicated>(set: &K, pods: &[Arc<Pod>], now: Timestamp) 
             continue;
         }
         counts.replicas += 1;
-        counts.fully_labeled += i32::from(carries(pod.metadata.labels.as_ref(), template));
+        counts.fully_labeled += i32::from(carries(&pod.labels, template));
         counts.ready += i32::from(pods::is_ready(pod));
         let Some(wait) = pods::until_available(pod, set.min_ready_seconds(), now) else { continue };
         if wait.is_zero() {
@@ -94,10 +94,8 @@ pub(crate) fn counts<K: Replicated>(set: &K, pods: &[Arc<Pod>], now: Timestamp) 
     (counts, next)
 }
 
-fn carries(labels: Option<&Labels>, template: Option<&Labels>) -> bool {
-    template.is_none_or(|template| {
-        template.iter().all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
-    })
+fn carries(labels: &PodLabels, template: Option<&Labels>) -> bool {
+    template.is_none_or(|template| template.iter().all(|(key, value)| labels.get(key) == Some(value)))
 }
 
 #[cfg(test)]

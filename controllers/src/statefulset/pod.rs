@@ -54,7 +54,7 @@ pub(crate) fn pod(set: &StatefulSet, ordinal: i32, template: &PodTemplateSpec, r
 
 /// The revision a pod was made of.
 pub(crate) fn revision(pod: &Pod) -> &str {
-    pod.metadata.labels.as_ref().and_then(|labels| labels.get(HASH_LABEL)).map_or("", String::as_str)
+    pod.labels.get(HASH_LABEL).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -174,6 +174,8 @@ impl Builder {
         for &address in &service.cluster_ips {
             let owners = &mut self.addresses.entry(address).or_default().owners;
             if let Err(at) = owners.binary_search(key) {
+                // Nearly always the only one.
+                owners.reserve_exact(1);
                 owners.insert(at, key.clone());
                 self.contest(address);
             }
