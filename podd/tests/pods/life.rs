@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
-use kube::api::{DeleteParams, Preconditions};
+use kube::api::{DeleteParams, Preconditions, WatchEvent, WatchParams};
 use minisvc_sandbox::ExitStatus;
 use serde_json::json;
 
@@ -183,20 +184,22 @@ async fn test_hooks_run_around_the_life_of_a_container() {
 // P-048, P-052, P-057
 async fn test_deletion_lets_the_process_finish() {
     let lab = Lab::start().await;
-    let script = "trap 'sleep 0.2; exit 0' TERM; while :; do sleep 0.05; done";
-    lab.pod("calm", json!({"containers": [shell("app", script)]})).await;
-    lab.ready("calm").await;
-    // A look at the last status before the object goes.
-    let watching = tokio::spawn({
-        let pods = lab.pods();
-        async move {
-            let done = |pod: Option<&Pod>| pod.is_none_or(|pod| status(pod).phase.as_deref() == Some("Succeeded"));
-            kube::runtime::wait::await_condition(pods, "calm", done).await.expect("a watch")
-        }
-    });
+    let (out, _) = shared_directory(&lab, "calm");
+    let mut container = shell("app", "trap 'sleep 0.2; exit 0' TERM; touch /out/set; while :; do sleep 0.05; done");
+    container["volumeMounts"] = json!([{"name": "out", "mountPath": "/out"}]);
+    // It is ready no sooner than it can be asked to end.
+    let waits = json!(["/bin/sh", "-c", "until [ -e /out/set ]; do sleep 0.01; done"]);
+    container["lifecycle"] = json!({"postStart": {"exec": {"command": waits}}});
+    lab.pod("calm", json!({"containers": [container], "volumes": [out]})).await;
+    let revision = lab.ready("calm").await.metadata.resource_version.expect("a revision");
     lab.delete("calm", 30).await;
-    let last = tokio::time::timeout(PATIENCE, watching).await.expect("in time").expect("no panic");
-    let end = last.and_then(|pod| status(&pod).container_statuses.as_ref()?[0].state.clone()?.terminated);
+    // All that was said of it since, however late this looks.
+    let only = WatchParams::default().fields("metadata.name=calm");
+    let said = lab.pods().watch(&only, &revision).await.expect("a watch");
+    let said = said.take_while(|event| futures::future::ready(!matches!(event, Ok(WatchEvent::Deleted(_)))));
+    let said: Vec<_> = tokio::time::timeout(PATIENCE, said.collect()).await.expect("in time");
+    let Some(Ok(WatchEvent::Modified(last))) = said.into_iter().next_back() else { panic!("no status") };
+    let end = status(&last).container_statuses.as_ref().and_then(|all| all[0].state.clone()?.terminated);
     assert_eq!(end.map(|end| end.exit_code), Some(0), "the final status is written before the object goes");
     lab.gone("calm").await;
     assert!(!lab.plug.attached().contains(&"pod default/calm".to_owned()));
