@@ -148,7 +148,7 @@ impl Server {
 
 /// The uid of a ServiceAccount, as long as it exists: tokens are worth no more than that.
 fn service_account_uid(store: &Store, namespace: &str, name: &str) -> Option<String> {
-    store.get(&Key::new("serviceaccounts", namespace, name)).map(|record| record.head.uid.to_string())
+    store.get(&Key::new("serviceaccounts", namespace, name)).map(|record| record.head.uid().to_owned())
 }
 
 /// Where the IPAddress that goes with a claim is kept (S-224).

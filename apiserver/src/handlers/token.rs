@@ -67,9 +67,9 @@ fn bound_pod(call: &Call<'_>, reference: &Value) -> Result<Option<(String, Strin
     let pods = call.server.registry.find("", "v1", "pods").ok_or(ApiError::UnknownPath)?;
     let record = call.server.record(pods, call.namespace(), name)?;
     let stated = reference["uid"].as_str().unwrap_or_default();
-    if !stated.is_empty() && *stated != *record.head.uid {
+    if !stated.is_empty() && *stated != *record.head.uid() {
         let why = format!("the UID in the bound object reference ({stated}) does not match the UID in record");
         return Err(ApiError::Conflict { target: Box::new(pods.target(name)), why });
     }
-    Ok(Some((name.to_owned(), record.head.uid.to_string())))
+    Ok(Some((name.to_owned(), record.head.uid().to_owned())))
 }

@@ -7,6 +7,9 @@ use bytes::Bytes;
 
 use crate::backend::BackendError;
 
+/// Ends each text of a [`Head`]. No name of the API has it.
+const END: char = '\0';
+
 /// A point in the history of the whole store; the API shows it as `resourceVersion`.
 ///
 /// Revisions only grow, across restarts too, and are never zero, because clients read `"0"` as "any".
@@ -57,43 +60,64 @@ impl fmt::Display for Key {
     }
 }
 
-/// What selectors ask of an object, read once when it is written. Every record has one, so it takes no more room than its texts.
+/// What selectors ask of an object, read once when it is written. Every record has one, so it is one text: a list of small ones takes
+/// three times the room.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Head {
-    /// `metadata.uid`.
-    pub uid: Box<str>,
-    /// `metadata.labels`, by key.
-    labels: Box<[(Box<str>, Box<str>)]>,
-    /// Selectable fields that are not empty.
-    fields: Box<[(&'static str, Box<str>)]>,
+    /// The uid, each label's key and value, each field's path and value; a NUL after each.
+    texts: Box<str>,
+    labels: usize,
 }
 
 impl Head {
     /// A head of `metadata.uid`, `metadata.labels`, and the selectable fields by their path, such as `spec.nodeName`.
+    ///
+    /// A field whose value has a NUL in it is left out: it is nothing to select by.
     pub fn new<'a>(
         uid: &str,
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
         fields: impl IntoIterator<Item = (&'static str, String)>,
     ) -> Self {
-        let mut labels: Vec<(Box<str>, Box<str>)> =
-            labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
-        labels.sort_unstable();
-        let fields = fields.into_iter().filter(|(_, value)| !value.is_empty());
-        let fields: Vec<_> = fields.map(|(path, value)| (path, value.into_boxed_str())).collect();
-        Self { uid: uid.into(), labels: labels.into(), fields: fields.into() }
+        let mut texts = String::new();
+        let mut push = |text: &str| {
+            texts.extend(text.chars().filter(|&c| c != END));
+            texts.push(END);
+        };
+        push(uid);
+        let mut count = 0;
+        for (key, value) in labels {
+            push(key);
+            push(value);
+            count += 1;
+        }
+        for (path, value) in fields.into_iter().filter(|(_, value)| !value.is_empty() && !value.contains(END)) {
+            push(path);
+            push(&value);
+        }
+        Self { texts: texts.into(), labels: count }
+    }
+
+    /// `metadata.uid`; empty if it has none.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        self.texts.split(END).next().unwrap_or_default()
     }
 
     /// The value of a label.
     #[must_use]
     pub fn label(&self, key: &str) -> Option<&str> {
-        let at = self.labels.binary_search_by(|(known, _)| (**known).cmp(key)).ok()?;
-        self.labels.get(at).map(|(_, value)| &**value)
+        self.pairs().take(self.labels).find(|(known, _)| *known == key).map(|(_, value)| value)
     }
 
     /// The value of a selectable field; none is the same as an empty one.
     #[must_use]
     pub fn field(&self, path: &str) -> Option<&str> {
-        self.fields.iter().find(|(known, _)| *known == path).map(|(_, value)| &**value)
+        self.pairs().skip(self.labels).find(|(known, _)| *known == path).map(|(_, value)| value)
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut texts = self.texts.split(END).skip(1);
+        std::iter::from_fn(move || Some((texts.next()?, texts.next()?)))
     }
 }
 
@@ -281,4 +305,25 @@ pub enum CommitError {
     /// The store was closed before or while this was waiting.
     #[error("the store is closed")]
     Closed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_answers_what_it_was_made_of() {
+        let labels = [("app", "web"), ("empty", ""), ("spec.nodeName", "a label")];
+        let fields = [("spec.nodeName", "n1"), ("status.phase", ""), ("type", "a\0b"), ("reason", "x")];
+        let head = Head::new("u-1", labels, fields.map(|(path, value)| (path, value.to_owned())));
+        assert_eq!(head.uid(), "u-1");
+        let labels = ["app", "empty", "spec.nodeName", "web", "reason", ""].map(|key| head.label(key));
+        assert_eq!(labels, [Some("web"), Some(""), Some("a label"), None, None, None]);
+        let fields = ["spec.nodeName", "status.phase", "type", "reason", "app", "n1"].map(|path| head.field(path));
+        assert_eq!(fields, [Some("n1"), None, None, Some("x"), None, None]);
+        let empty = Head::default();
+        assert_eq!((empty.uid(), empty.label(""), empty.field("")), ("", None, None));
+        let bare = Head::new("", [], []);
+        assert_eq!((bare.uid(), bare.label(""), bare.field("")), ("", None, None));
+    }
 }

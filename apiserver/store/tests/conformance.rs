@@ -98,7 +98,7 @@ async fn an_object_is_stored_under_the_revision_it_carries(fixture: impl Fixture
     assert!(revision > before);
     let record = store.get(&pod("a")).unwrap();
     assert_eq!((record.revision, text(&record.value)), (revision, format!("one@{revision}")));
-    assert_eq!(&*record.head.uid, "one");
+    assert_eq!(record.head.uid(), "one");
     assert_eq!(store.revision(), revision);
 }
 
@@ -350,7 +350,7 @@ async fn records_survive_and_revisions_grow(fixture: impl Fixture) {
     let store = fixture.open();
     assert_eq!((listing(&store, "nodes", None), listing(&store, "pods", None)), (nodes, pods));
     let record = store.get(&pod("kept")).unwrap();
-    assert_eq!((record.revision, &*record.head.uid), (kept, "v"));
+    assert_eq!((record.revision, record.head.uid()), (kept, "v"));
     assert!(store.revision() > last);
     // The history before is gone, and whoever wants it is told.
     assert_eq!(store.watch("pods", last).unwrap_err().oldest, store.revision());

@@ -24,7 +24,7 @@ pub(crate) fn volatile(key: &Key) -> bool {
 
 pub(crate) fn options() -> Options {
     Options {
-        restamp: |record, revision| Bytes::from(format!("{}@{revision}", record.head.uid)),
+        restamp: |record, revision| Bytes::from(format!("{}@{revision}", record.head.uid())),
         ..Options::new(parse_head, volatile)
     }
 }
