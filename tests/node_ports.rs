@@ -186,3 +186,51 @@ fn who_claims_what_is_somebody_elses_is_told() {
         lab.fetch_in("web", &format!("http://{vip}/")).err().filter(|error| error.contains("refused"))
     });
 }
+
+// D-112, S-160
+#[test]
+fn pods_speak_sctp_through_every_kind_of_service_where_the_kernel_does() {
+    let protocols = std::fs::read_to_string("/proc/net/protocols").expect("readable");
+    if !protocols.lines().any(|line| line.starts_with("SCTP ")) {
+        println!("this kernel does not speak SCTP now; modprobe sctp loads it where there is a module");
+        return;
+    }
+    let lab = Lab::start("sctp", &["--publish", "none", "--nodes", "2", "--ip-family", "dual"]);
+    let netexec = |name: &str, node: &str| {
+        let image = "registry.k8s.io/e2e-test-images/agnhost:2.53";
+        let container = json!({"name": "main", "image": image, "args": ["netexec", "--sctp-port=8132"]});
+        let mut pod = pod(name, &json!([container]), &json!({}));
+        pod["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": node});
+        pod
+    };
+    let port = json!({"port": 132, "targetPort": 8132, "nodePort": 30132, "protocol": "SCTP"});
+    let both = json!({"type": "NodePort", "ipFamilyPolicy": "RequireDualStack", "ports": [port], "selector": {"app": "server"}});
+    let nobody = json!({"ports": [{"port": 132, "protocol": "SCTP"}], "selector": {"app": "nobody"}});
+    lab.apply_all(&[
+        netexec("server", "node-1"),
+        netexec("client", "node-2"),
+        service("server", both),
+        service("nobody", nobody),
+    ]);
+    let (server, _client) = (lab.ready("server"), lab.ready("client"));
+    let addresses = &lab.get("service", "server")["spec"]["clusterIPs"];
+    let mut targets = vec![("server".to_owned(), 132), ("10.95.0.12".to_owned(), 30132)];
+    targets
+        .extend(addresses.as_array().expect("addresses").iter().map(|ip| (ip.as_str().expect("text").to_owned(), 132)));
+    targets.push((server["status"]["podIP"].as_str().expect("an address").to_owned(), 8132));
+    assert_eq!(targets.len(), 5, "a name, a node, two families and the pod itself");
+    for (host, port) in targets {
+        let url = format!("http://127.0.0.1:8080/dial?host={host}&port={port}&protocol=sctp&request=hostname");
+        eventually(&format!("an answer of {host} port {port}"), || {
+            lab.fetch_in("client", &url).ok().filter(|answer| answer == "200 {\"responses\":[\"server\"]}")
+        });
+    }
+    let connect = |target: &str| {
+        let words = ["exec", "client", "--", "/agnhost", "connect", target, "--protocol=sctp", "--timeout=5s"];
+        let output = lab.command(&words).output().expect("started");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    };
+    assert_eq!(connect("server:132"), (true, String::new()));
+    // What is said to it instead, that the port cannot be reached, SCTP takes for a passing trouble.
+    assert_eq!(connect("nobody:132"), (false, "TIMEOUT".to_owned()));
+}

@@ -3,14 +3,13 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
-use std::os::fd::AsRawFd as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, socket};
+use minisvc_podd::builtin::sctp_connect;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -93,17 +92,10 @@ fn connect(host: &str, port: u16) -> Result<TcpStream, Failure> {
     Err(last)
 }
 
-/// An SCTP socket of the one-to-one kind, which is used as one of TCP.
+/// The same over SCTP.
 fn connect_sctp(host: &str, port: u16) -> Result<TcpStream, Failure> {
     let address = (host, port).to_socket_addrs()?.next().ok_or_else(|| format!("{host} has no address"))?;
-    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, SockProtocol::Sctp)?;
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE))?;
-    // This is also how long it waits for a connection.
-    stream.set_write_timeout(Some(PATIENCE))?;
-    nix::sys::socket::connect(stream.as_raw_fd(), &SockaddrStorage::from(address))?;
-    Ok(stream)
+    Ok(sctp_connect(address, PATIENCE)?)
 }
 
 fn encrypt(stream: TcpStream, host: &str) -> Result<StreamOwned<ClientConnection, TcpStream>, Failure> {

@@ -11,15 +11,24 @@ use jiff::SignedDuration;
 use super::VOLUMES;
 use super::files::Files;
 use super::manner::{Manner, Plan, Task, flag};
+use super::sctp::sctp_connect;
 
 /// How long `connect` tries unless it is told.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What `connect` speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
 
 /// A program that says something and ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Tool {
     /// Whether a server can be reached.
-    Connect { target: String, udp: bool, patience: Duration },
+    Connect { target: String, protocol: Protocol, patience: Duration },
     /// The search list of `/etc/resolv.conf`.
     Search,
     /// Its name servers.
@@ -33,12 +42,16 @@ pub(super) enum Tool {
 /// # Errors
 /// A sentence for the container's log.
 pub(super) fn task(args: &[String], environment: &[(String, String)]) -> Result<Task, String> {
-    let serve = |manner, port, udp_port| Ok(Task::Serve(vec![Plan { manner, port, udp_port, tls: false }]));
+    let plan = |manner, port, udp_port| Plan { manner, port, udp_port, sctp_port: None, tls: false };
+    let serve = |manner, port, udp_port| Ok(Task::Serve(vec![plan(manner, port, udp_port)]));
     match args.first().map_or("pause", String::as_str) {
         "pause" => Ok(Task::Pause),
         "netexec" => {
             let udp_port = flag(args, "udp-port")?.unwrap_or(8081);
-            serve(Manner::Netexec, flag(args, "http-port")?.unwrap_or(8080), Some(udp_port))
+            // No port at all is written as -1.
+            let sctp_port = flag::<i32>(args, "sctp-port")?.and_then(|port| u16::try_from(port).ok());
+            let plan = plan(Manner::Netexec, flag(args, "http-port")?.unwrap_or(8080), Some(udp_port));
+            Ok(Task::Serve(vec![Plan { sctp_port, ..plan }]))
         }
         "serve-hostname" => {
             let port = flag(args, "port")?.unwrap_or(9376);
@@ -69,7 +82,13 @@ fn porter(environment: &[(String, String)]) -> Result<Task, String> {
         let plain = name.strip_prefix("SERVE_PORT_");
         let Some(port) = plain.or_else(|| name.strip_prefix("SERVE_TLS_PORT_")) else { continue };
         let port = port.parse().map_err(|_| format!("{name} names no port"))?;
-        plans.push(Plan { manner: Manner::Port(text.clone()), port, udp_port: None, tls: plain.is_none() });
+        plans.push(Plan {
+            manner: Manner::Port(text.clone()),
+            port,
+            udp_port: None,
+            sctp_port: None,
+            tls: plain.is_none(),
+        });
     }
     plans.sort_by_key(|plan| plan.port);
     match plans.is_empty() {
@@ -79,24 +98,25 @@ fn porter(environment: &[(String, String)]) -> Result<Task, String> {
 }
 
 fn connect(args: &[String]) -> Result<Task, String> {
-    let usage = || "connect HOST:PORT [--protocol tcp|udp] [--timeout 1s]".to_owned();
+    let usage = || "connect HOST:PORT [--protocol tcp|udp|sctp] [--timeout 1s]".to_owned();
     let target = args.iter().skip(1).find(|word| !word.starts_with('-') && word.contains(':')).ok_or_else(usage)?;
-    let udp = match flag::<String>(args, "protocol")?.as_deref() {
-        None | Some("tcp") => false,
-        Some("udp") => true,
+    let protocol = match flag::<String>(args, "protocol")?.as_deref() {
+        None | Some("tcp") => Protocol::Tcp,
+        Some("udp") => Protocol::Udp,
+        Some("sctp") => Protocol::Sctp,
         Some(other) => return Err(format!("protocol {other:?} is not built in: {}", usage())),
     };
     let patience: Option<SignedDuration> = flag(args, "timeout")?;
     let patience =
         patience.and_then(|patience| patience.try_into().ok()).filter(|patience: &Duration| !patience.is_zero());
-    Ok(Task::Tool(Tool::Connect { target: target.clone(), udp, patience: patience.unwrap_or(PATIENCE) }))
+    Ok(Task::Tool(Tool::Connect { target: target.clone(), protocol, patience: patience.unwrap_or(PATIENCE) }))
 }
 
 impl Tool {
     /// Does it. What it found goes to the output, why it failed to the errors, as one word for scripts where it can.
     pub(super) fn run(&self) -> ExitCode {
         let said = match self {
-            Self::Connect { target, udp, patience } => reach(target, *udp, *patience).map(|()| None),
+            Self::Connect { target, protocol, patience } => reach(target, *protocol, *patience).map(|()| None),
             Self::Search => resolver("search").map(Some),
             Self::Servers => resolver("nameserver").map(Some),
             Self::Arguments(args) => Ok(Some(format!("[/agnhost {}]", args.join(" ")))),
@@ -126,12 +146,15 @@ fn values<'a>(text: &'a str, word: &str) -> Vec<&'a str> {
     lines.filter(|rest| rest.starts_with([' ', '\t'])).flat_map(str::split_ascii_whitespace).collect()
 }
 
-fn reach(target: &str, udp: bool, patience: Duration) -> Result<(), String> {
+fn reach(target: &str, protocol: Protocol, patience: Duration) -> Result<(), String> {
     let addresses = target.to_socket_addrs().map_err(|error| format!("DNS: {error}"))?;
     let mut reason = "DNS: no address".to_owned();
     for address in addresses {
-        let tried =
-            if udp { exchange(address, b"ping", patience).map(drop) } else { open(address, patience).map(drop) };
+        let tried = match protocol {
+            Protocol::Tcp => open(address, patience).map(drop),
+            Protocol::Udp => exchange(address, b"ping", patience).map(drop),
+            Protocol::Sctp => sctp_connect(address, patience).map(drop),
+        };
         match tried {
             Ok(()) => return Ok(()),
             Err(error) => reason = word_for(&error),
@@ -190,29 +213,42 @@ mod tests {
             Task::Tool(tool) => tool,
             other => panic!("{line}: {other:?}"),
         };
-        let connect = |target: &str, udp, millis| Tool::Connect {
+        let connect = |target: &str, protocol, millis| Tool::Connect {
             target: target.to_owned(),
-            udp,
+            protocol,
             patience: Duration::from_millis(millis),
         };
-        assert_eq!(tool("connect web:80"), connect("web:80", false, 30_000));
-        assert_eq!(tool("connect --timeout=500ms --protocol udp web:80"), connect("web:80", true, 500));
-        assert_eq!(tool("connect [fd00::1]:80 --timeout 3s"), connect("[fd00::1]:80", false, 3000));
+        assert_eq!(tool("connect web:80"), connect("web:80", Protocol::Tcp, 30_000));
+        assert_eq!(tool("connect --timeout=500ms --protocol udp web:80"), connect("web:80", Protocol::Udp, 500));
+        assert_eq!(tool("connect [fd00::1]:80 --timeout 3s"), connect("[fd00::1]:80", Protocol::Tcp, 3000));
+        assert_eq!(tool("connect web:80 --protocol=sctp"), connect("web:80", Protocol::Sctp, 30_000));
         assert_eq!(tool("dns-suffix"), Tool::Search);
         assert_eq!(tool("dns-server-list"), Tool::Servers);
         assert_eq!(tool("entrypoint-tester a"), Tool::Arguments(vec!["entrypoint-tester".into(), "a".into()]));
         let Task::Serve(plans) = asked("test-webserver").expect("a plan") else { panic!("a server") };
         assert_eq!(
             plans,
-            [Plan { manner: Manner::Files(Files::below("/results")), port: 80, udp_port: None, tls: false }]
+            [Plan {
+                manner: Manner::Files(Files::below("/results")),
+                port: 80,
+                udp_port: None,
+                sctp_port: None,
+                tls: false
+            }]
         );
         let Task::Serve(plans) = asked("porter").expect("plans") else { panic!("a server") };
-        let text = |port, text: &str, tls| Plan { manner: Manner::Port(text.into()), port, udp_port: None, tls };
+        let text = |port, text: &str, tls| Plan {
+            manner: Manner::Port(text.into()),
+            port,
+            udp_port: None,
+            sctp_port: None,
+            tls,
+        };
         assert_eq!(plans, [text(80, "a", false), text(81, "b", false), text(443, "c", true)]);
         for (line, reason) in [
             ("guestbook", "is not built in: there are netexec"),
             ("connect", "connect HOST:PORT"),
-            ("connect web:80 --protocol=sctp", "\"sctp\" is not built in"),
+            ("connect web:80 --protocol=icmp", "\"icmp\" is not built in"),
             ("connect web:80 --timeout=soon", "--timeout=soon has no usable value"),
         ] {
             assert!(asked(line).expect_err(line).contains(reason), "{line}");
@@ -232,12 +268,12 @@ mod tests {
     fn a_server_is_reached_refused_or_silent() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let here = listener.local_addr().expect("an address").to_string();
-        assert_eq!(reach(&here, false, PATIENCE), Ok(()));
+        assert_eq!(reach(&here, Protocol::Tcp, PATIENCE), Ok(()));
         drop(listener);
-        assert_eq!(reach(&here, false, PATIENCE), Err("REFUSED".to_owned()));
+        assert_eq!(reach(&here, Protocol::Tcp, PATIENCE), Err("REFUSED".to_owned()));
         let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let there = silent.local_addr().expect("an address").to_string();
-        assert_eq!(reach(&there, true, Duration::from_millis(20)), Err("TIMEOUT".to_owned()));
-        assert!(reach("no such host:80", false, PATIENCE).expect_err("no name").starts_with("DNS: "));
+        assert_eq!(reach(&there, Protocol::Udp, Duration::from_millis(20)), Err("TIMEOUT".to_owned()));
+        assert!(reach("no such host:80", Protocol::Tcp, PATIENCE).expect_err("no name").starts_with("DNS: "));
     }
 }

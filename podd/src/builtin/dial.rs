@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::agnhost::{exchange, open};
 use super::manner::parameter;
+use super::sctp::sctp_connect;
 
 /// For each try.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -16,7 +17,7 @@ const TRIES: u32 = 100;
 /// Of one answer, in bytes.
 const ANSWER: u64 = 64 << 10;
 
-/// Status and body of the answer to `/dial?host=H&port=P&request=R&protocol=http|udp&tries=N`.
+/// Status and body of the answer to `/dial?host=H&port=P&request=R&protocol=http|udp|sctp&tries=N`.
 pub(super) fn dial(query: &str) -> (String, String) {
     let asked = |name| parameter(query, name).filter(|value| !value.is_empty());
     let (Some(host), Some(port)) = (asked("host"), asked("port").and_then(|port| port.parse::<u16>().ok())) else {
@@ -48,8 +49,19 @@ fn once(host: &str, port: u16, request: &str, protocol: &str) -> io::Result<Stri
         "udp" => {
             exchange(address, request.as_bytes(), PATIENCE).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         }
-        other => Err(io::Error::other(format!("protocol {other:?} is neither http nor udp"))),
+        "sctp" => message(address, request),
+        other => Err(io::Error::other(format!("protocol {other:?} is neither http, udp nor sctp"))),
     }
+}
+
+/// A message over SCTP, and the one that answers it.
+fn message(address: SocketAddr, request: &str) -> io::Result<String> {
+    let mut stream = sctp_connect(address, PATIENCE)?;
+    stream.write_all(request.as_bytes())?;
+    let mut answer = vec![0; 64 << 10];
+    let count = stream.read(&mut answer)?;
+    answer.truncate(count);
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 fn http(address: SocketAddr, request: &str) -> io::Result<String> {
@@ -99,6 +111,6 @@ mod tests {
         let udp = format!("request=hostname&protocol=udp&host=127.0.0.1&port={udp_port}");
         assert_eq!(dial(&udp).1, json!({ "responses": ["hostname"] }).to_string());
         assert_eq!(dial("host=127.0.0.1").0, "400 Bad Request");
-        assert!(dial("host=127.0.0.1&port=1&protocol=sctp").1.contains("neither http nor udp"));
+        assert!(dial("host=127.0.0.1&port=1&protocol=icmp").1.contains("neither http, udp nor sctp"));
     }
 }

@@ -12,7 +12,6 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -20,12 +19,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, bind as bind_to, listen, socket,
-};
 
 use super::http::{self, Head, Parsed};
 use super::manner::{Facts, Manner, Plan, Surroundings, Task, plan};
+use super::sctp::sctp_listen;
 use super::tls::Tls;
 use super::{block_signals, wait_for_signal};
 
@@ -43,6 +40,9 @@ const QUIET: Duration = Duration::from_millis(300);
 const DRAIN: Duration = Duration::from_secs(2);
 /// How often a drain looks whether the last answers are out.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// What is done with a connection.
+type Serve = fn(&Echo, TcpStream) -> std::io::Result<()>;
 
 /// What the threads share.
 struct Echo {
@@ -107,14 +107,15 @@ fn serve(plans: Vec<Plan>, variable: &impl Fn(&str) -> Option<String>) -> Result
     let node = variable("NODE_NAME").map(|node| format!(" on {node}")).unwrap_or_default();
     let bind = variable("BIND").and_then(|address| address.parse().ok());
     let mut servers = Vec::with_capacity(plans.len());
-    for Plan { manner, port, udp_port, tls } in plans {
+    let mut further = variable("SCTP_PORT").and_then(|port| port.parse().ok());
+    for Plan { manner, port, udp_port, sctp_port, tls } in plans {
         let tls = tls.then(|| Tls::new(&host)).transpose().map_err(|error| format!("port {port}: {error}"))?;
         let echo = Arc::new(Echo { host: host.clone(), manner, tls, ..Echo::new(format!("{pod}{node}")) });
         echo.listen(bind, port, udp_port).map_err(|error| format!("port {port}: {error}"))?;
+        for port in sctp_port.into_iter().chain(further.take()) {
+            echo.listen_sctp(bind, port).map_err(|error| format!("SCTP port {port}: {error}"))?;
+        }
         servers.push(echo);
-    }
-    if let (Some(port), Some(echo)) = (variable("SCTP_PORT").and_then(|port| port.parse().ok()), servers.first()) {
-        echo.listen_sctp(bind, port).map_err(|error| format!("SCTP port {port}: {error}"))?;
     }
     Ok(servers)
 }
@@ -166,26 +167,26 @@ impl Echo {
         let udp = udp_port.map(|port| UdpSocket::bind(at(port).as_slice())).transpose()?;
         let _ = writeln!(std::io::stdout(), "{} listens on port {port}", self.who);
         let (echo, datagrams) = (Arc::clone(self), Arc::clone(self));
-        spawn(move || echo.accept(&tcp))?;
+        spawn(move || echo.accept(&tcp, Self::serve))?;
         match udp {
             Some(udp) => spawn(move || datagrams.return_datagrams(&udp)),
             None => Ok(()),
         }
     }
 
-    /// The same over SCTP, whose one-to-one sockets are used as those of TCP. Nobody who does not ask for it gets the kernel's module
-    /// loaded.
+    /// The same over SCTP. `netexec` answers messages there, as it does datagrams.
     fn listen_sctp(self: &Arc<Self>, bind: Option<IpAddr>, port: u16) -> std::io::Result<()> {
-        let address = bind.unwrap_or_else(|| Ipv4Addr::UNSPECIFIED.into());
-        let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-        let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, SockProtocol::Sctp)?;
-        bind_to(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(address, port)))?;
-        listen(&socket, Backlog::MAXCONN)?;
+        let listener = match bind {
+            Some(address) => sctp_listen(SocketAddr::new(address, port)),
+            None => sctp_listen((Ipv6Addr::UNSPECIFIED, port).into())
+                .or_else(|_| sctp_listen((Ipv4Addr::UNSPECIFIED, port).into())),
+        }?;
         let echo = Arc::clone(self);
-        spawn(move || echo.accept(&TcpListener::from(socket)))
+        let serve = if self.manner == Manner::Netexec { Self::return_messages } else { Self::serve };
+        spawn(move || echo.accept(&listener, serve))
     }
 
-    fn accept(self: &Arc<Self>, listener: &TcpListener) {
+    fn accept(self: &Arc<Self>, listener: &TcpListener, serve: Serve) {
         for stream in listener.incoming() {
             let Ok(stream) = stream else {
                 // Out of descriptors, most likely: others have to end first.
@@ -200,7 +201,7 @@ impl Echo {
             let echo = Arc::clone(self);
             let served = spawn(move || {
                 // A client that goes away ends its connection, nothing else.
-                let _ = echo.serve(stream);
+                let _ = serve(&echo, stream);
                 echo.open.fetch_sub(1, Ordering::Relaxed);
             });
             if served.is_err() {
@@ -290,6 +291,20 @@ impl Echo {
         }
     }
 
+    fn return_messages(&self, mut stream: TcpStream) -> std::io::Result<()> {
+        let client = stream.peer_addr()?;
+        stream.set_read_timeout(Some(IDLE))?;
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let count = stream.read(&mut buffer)?;
+            if count == 0 {
+                return Ok(());
+            }
+            let asked = buffer.get(..count).unwrap_or_default();
+            stream.write_all(&self.manner.datagram(asked, &self.host, client))?;
+        }
+    }
+
     fn set_ready(&self, ready: bool) -> (&'static str, String) {
         self.ready.store(ready, Ordering::Relaxed);
         ("200 OK", format!("{} is {}\n", self.who, if ready { "ready" } else { "not ready" }))
@@ -355,7 +370,7 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let serving = Arc::clone(&echo);
-        spawn(move || serving.accept(&listener)).expect("a thread");
+        spawn(move || serving.accept(&listener, Echo::serve)).expect("a thread");
         (echo, address)
     }
 

@@ -46,6 +46,8 @@ pub(super) struct Plan {
     pub(super) port: u16,
     /// For datagrams, if it takes any.
     pub(super) udp_port: Option<u16>,
+    /// For SCTP, if it speaks that.
+    pub(super) sctp_port: Option<u16>,
     /// With a certificate that nobody vouches for.
     pub(super) tls: bool,
 }
@@ -83,7 +85,8 @@ pub(super) fn plan(args: &[String], surroundings: &Surroundings) -> Result<Task,
         let value = ours.iter().position(|arg| arg == name)?;
         ours.get(value + 1).map(String::as_str)
     };
-    let serve = |manner, port| Ok(Task::Serve(vec![Plan { manner, port, udp_port: Some(port), tls: false }]));
+    let serve =
+        |manner, port| Ok(Task::Serve(vec![Plan { manner, port, udp_port: Some(port), sctp_port: None, tls: false }]));
     match option("--as").unwrap_or("echo") {
         "echo" => serve(Manner::Echo, port.unwrap_or(PORT)),
         "echo-80" => serve(Manner::Echo, port.unwrap_or(80)),
@@ -232,7 +235,8 @@ mod tests {
             Ok(Task::Serve(plans)) => {
                 let plan = |plan: &Plan| {
                     let udp = plan.udp_port.map(|port| format!(" {port}")).unwrap_or_default();
-                    format!("{:?} {}{udp}", plan.manner, plan.port)
+                    let sctp = plan.sctp_port.map(|port| format!(" sctp {port}")).unwrap_or_default();
+                    format!("{:?} {}{udp}{sctp}", plan.manner, plan.port)
                 };
                 plans.iter().map(plan).collect::<Vec<_>>().join(", ")
             }
@@ -247,6 +251,9 @@ mod tests {
             ("", Some(9), "Echo 9 9"),
             ("--as echo-80 --", None, "Echo 80 80"),
             ("--as agnhost --tag 2.53 -- netexec --http-port=80 --udp-port 81", Some(9), "Netexec 80 81"),
+            ("--as agnhost -- netexec --sctp-port=82", None, "Netexec 8080 8081 sctp 82"),
+            // What manifests of Kubernetes say to have none.
+            ("--as agnhost -- netexec --sctp-port=-1", None, "Netexec 8080 8081"),
             ("--as agnhost -- serve-hostname", None, "Hostname 9376 9376"),
             ("--as agnhost --", None, "pause"),
             ("--as agnhost -- liveness", None, "Liveness 8080"),

@@ -8,6 +8,7 @@ mod echo;
 mod files;
 mod http;
 mod manner;
+mod sctp;
 mod tls;
 
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use nix::sys::signal::{SigSet, Signal};
 
 pub use echo::echo_main;
+pub use sctp::sctp_connect;
 
 /// The variable in which the built-in server finds the mount paths of its container's volumes, with colons between.
 pub(crate) const VOLUMES: &str = "MINISVC_VOLUMES";
