@@ -19,7 +19,7 @@ use crate::requests::{self, Listed, Requests, Resources, Role};
 use crate::selector::{Labelled, Labels};
 
 /// Annotations that a rule reads. Others are not kept: they may be large, such as the last applied manifest.
-const ANNOTATIONS: [&str; 2] = [job::INDEX, replicaset::DELETION_COST];
+const ANNOTATIONS: [&str; 4] = [job::INDEX, job::FAILURES, job::IGNORED_FAILURES, replicaset::DELETION_COST];
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -125,23 +125,19 @@ pub(crate) struct Condition {
 
 /// An entry of `status.containerStatuses`
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(from = "SentContainerStatus")]
 pub(crate) struct ContainerStatus {
     pub(crate) restart_count: i32,
-    pub(crate) state: Option<ContainerState>,
-}
-
-/// `state` of a container
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct ContainerState {
-    pub(crate) terminated: Option<Terminated>,
+    /// `state.terminated`; most containers run.
+    pub(crate) terminated: Option<Box<Terminated>>,
 }
 
 /// `state.terminated` of a container
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Terminated {
+    /// The name of the container, which no rule asks for while it runs.
+    pub(crate) name: Box<str>,
+    pub(crate) exit_code: i32,
     pub(crate) finished_at: Option<Time>,
 }
 
@@ -256,6 +252,39 @@ impl From<SentContainer> for Container {
     }
 }
 
+/// An entry of `status.containerStatuses` as it is sent.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SentContainerStatus {
+    name: Box<str>,
+    restart_count: i32,
+    state: Option<SentContainerState>,
+}
+
+/// `state` of a container as it is sent.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SentContainerState {
+    terminated: Option<SentTerminated>,
+}
+
+/// `state.terminated` of a container as it is sent.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SentTerminated {
+    exit_code: i32,
+    finished_at: Option<Time>,
+}
+
+impl From<SentContainerStatus> for ContainerStatus {
+    fn from(sent: SentContainerStatus) -> Self {
+        let terminated = sent.state.and_then(|state| state.terminated).map(|ended| {
+            Box::new(Terminated { name: sent.name, exit_code: ended.exit_code, finished_at: ended.finished_at })
+        });
+        Self { restart_count: sent.restart_count, terminated }
+    }
+}
+
 /// A list without room for more entries; null is none.
 fn tight<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Box<[T]>, D::Error> {
     Ok(Option::<Vec<T>>::deserialize(from)?.unwrap_or_default().into_boxed_slice())
@@ -361,7 +390,8 @@ mod tests {
         assert_eq!(ports.collect::<Vec<_>>(), [80, 81]);
         let status = pod.status.unwrap();
         assert_eq!((status.pod_ip.as_deref(), status.pod_ips[0].ip.as_str()), (Some("10.0.0.1"), "10.0.0.1"));
-        let ended = status.container_statuses[0].state.as_ref().unwrap().terminated.as_ref().unwrap();
+        let ended = status.container_statuses[0].terminated.as_ref().unwrap();
+        assert_eq!((&*ended.name, ended.exit_code), ("main", 1));
         assert_eq!(ended.finished_at.as_ref().unwrap().0.as_second(), 9);
         assert_eq!(status.container_statuses[0].restart_count, 2);
     }

@@ -36,7 +36,7 @@ fn end(pod: &Pod) -> Option<Timestamp> {
         .status
         .iter()
         .flat_map(|status| &status.container_statuses)
-        .filter_map(|status| status.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref());
+        .filter_map(|status| status.terminated.as_ref()?.finished_at.as_ref());
     let ready = pods::condition(pod, "Ready").and_then(|ready| ready.last_transition_time.as_ref());
     containers.max().or(ready).or(pod.metadata.creation_timestamp.as_ref()).map(|time| time.0)
 }

@@ -13,4 +13,4 @@ mod pod;
 
 pub(crate) use apply::wire;
 pub(crate) use desired::finished;
-pub(crate) use pod::INDEX;
+pub(crate) use pod::{FAILURES, IGNORED_FAILURES, INDEX};

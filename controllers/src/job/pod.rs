@@ -9,6 +9,10 @@ use crate::pod_writer::pod_from;
 /// Keeps an ended pod until it is counted.
 pub(crate) const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 pub(crate) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+/// How many pods failed before this one at its index, where each index has its own limit.
+pub(crate) const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
+/// The same, of those whose failure does not count.
+pub(crate) const IGNORED_FAILURES: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
 const VARIABLE: &str = "JOB_COMPLETION_INDEX";
 
 /// A pod of the Job, for this completion index if it is an Indexed one.
