@@ -82,6 +82,9 @@ async fn the_host_reaches_services_and_the_interface_vanishes_with_the_lab() {
         [
             "default-route minisvc0 no",
             "domain minisvc0 ~cluster.local ~96.10.in-addr.arpa ~244.10.in-addr.arpa",
+            "llmnr minisvc0 no",
+            "mdns minisvc0 no",
+            "dnsovertls minisvc0 no",
             "dns minisvc0 10.96.0.10",
         ],
         "of the lab's own names only, and last whom to ask"

@@ -76,17 +76,23 @@ fn is_own_network() -> bool {
     matches!((of("self"), of("1")), (Ok(own), Ok(first)) if own == first)
 }
 
-/// What resolved is told: first which names, then whom to ask, so that it never asks the lab about others.
-fn commands(config: &LabConfig, interface: &str) -> [Vec<String>; 3] {
+/// What resolved is told: first which names and how, then whom to ask, so that it never asks the lab about others.
+fn commands(config: &LabConfig, interface: &str) -> Vec<Vec<String>> {
     let words = |verb: &str, rest: Vec<String>| [vec![verb.to_owned(), interface.to_owned()], rest].concat();
+    let without = |verb| words(verb, vec!["no".to_owned()]);
     let ranges = config.addresses.each(|family| [family.services, family.pods]).concat();
     // A tilde: questions for these go here, but they are not appended to short names.
     let domains = std::iter::once(CLUSTER_DOMAIN.to_owned())
         .chain(ranges.iter().flat_map(reverse_zones))
         .map(|domain| format!("~{domain}"));
-    [
-        words("default-route", vec!["no".to_owned()]),
+    vec![
+        without("default-route"),
         words("domain", domains.collect()),
+        // Nobody in the lab answers a call to all, but short names would wait for it.
+        without("llmnr"),
+        without("mdns"),
+        // The machine may ask nobody else without; the way to the lab does not leave it.
+        without("dnsovertls"),
         words("dns", vec![FamilyPlan::dns(&config.addresses.primary).to_string()]),
     ]
 }

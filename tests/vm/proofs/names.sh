@@ -20,8 +20,9 @@ must ip link set office up
 must resolvectl dns office 192.0.2.1
 must resolvectl domain office example.net
 before=$(all)
+quickly() { timeout 2 "$@" || echo "ended with $?"; }
 
-for round in 'with polkit' 'without polkit'; do
+for round in 'with polkit' 'without polkit, DNS over TLS demanded'; do
     step "$round: a lab"
     must minisvc up --network host --detach --wait -f /examples/hello
     step "$round: its names"
@@ -38,10 +39,19 @@ for round in 'with polkit' 'without polkit'; do
     says 192.0.2.7 minisvc exec -- getent hosts printer.example
     says NXDomain minisvc __dig udp 127.0.0.53 PTR 9.9.96.10.in-addr.arpa.
     says example.net resolvectl domain office
+    # Nobody waits for a link where nobody answers.
+    says 'ended with 2' quickly getent hosts hello
+    must systemctl restart systemd-resolved
+    eventually "$vip" resolvectl query $name
     if [ "$round" = 'with polkit' ]; then
         must minisvc down
         as_before
         must systemctl mask --runtime --now polkit
+        # Nobody but the lab may be asked without it.
+        mkdir -p /run/systemd/resolved.conf.d
+        printf '[Resolve]\nDNSOverTLS=yes\n' >/run/systemd/resolved.conf.d/tls.conf
+        must systemctl restart systemd-resolved
+        before=$(all)
     else
         step 'kill -9'
         kill -9 "$(pgrep -xo minisvc)"
@@ -51,3 +61,5 @@ for round in 'with polkit' 'without polkit'; do
 done
 must ip link del office
 must systemctl unmask --runtime polkit
+rm -r /run/systemd/resolved.conf.d
+must systemctl restart systemd-resolved
