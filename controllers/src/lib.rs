@@ -33,6 +33,7 @@ mod pod;
 mod pod_writer;
 mod pods;
 mod queue;
+mod relations;
 mod replicaset;
 mod requests;
 mod revisions;

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
@@ -14,6 +15,7 @@ use kube::core::{NamespaceResourceScope, Request, Resource};
 use serde::{Deserialize, Deserializer};
 
 use crate::job;
+use crate::relations::{self, Relations};
 use crate::replicaset;
 use crate::requests::{self, Listed, Requests, Resources, Role};
 use crate::selector::{Labelled, Labels};
@@ -63,8 +65,7 @@ impl Labelled for PodLabels {
 }
 
 /// `spec`
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "SentSpec")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct PodSpec {
     pub(crate) node_name: Option<String>,
     pub(crate) hostname: Option<String>,
@@ -72,6 +73,8 @@ pub(crate) struct PodSpec {
     pub(crate) scheduler_name: Option<String>,
     pub(crate) node_selector: Option<BTreeMap<String, String>>,
     pub(crate) affinity: Option<Box<Affinity>>,
+    /// The rest of `affinity`, and `topologySpreadConstraints`.
+    pub(crate) relations: Option<Arc<Relations>>,
     pub(crate) tolerations: Box<[core::Toleration]>,
     pub(crate) scheduling_gates: Box<[core::PodSchedulingGate]>,
     pub(crate) containers: Box<[Container]>,
@@ -80,9 +83,8 @@ pub(crate) struct PodSpec {
     pub(crate) requests: Requests,
 }
 
-/// `spec.affinity`
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+/// `spec.affinity`, of which this is to nodes.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Affinity {
     pub(crate) node_affinity: Option<core::NodeAffinity>,
 }
@@ -200,7 +202,8 @@ struct SentSpec {
     subdomain: Option<String>,
     scheduler_name: Option<String>,
     node_selector: Option<BTreeMap<String, String>>,
-    affinity: Option<Box<Affinity>>,
+    affinity: Option<SentAffinity>,
+    topology_spread_constraints: Option<Vec<core::TopologySpreadConstraint>>,
     #[serde(deserialize_with = "tight")]
     tolerations: Box<[core::Toleration]>,
     #[serde(deserialize_with = "tight")]
@@ -209,6 +212,15 @@ struct SentSpec {
     init_containers: Option<Vec<SentContainer>>,
     resources: Option<Resources>,
     overhead: Option<Listed>,
+}
+
+/// `spec.affinity` as it is sent.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SentAffinity {
+    node_affinity: Option<core::NodeAffinity>,
+    pod_affinity: Option<core::PodAffinity>,
+    pod_anti_affinity: Option<core::PodAntiAffinity>,
 }
 
 /// An entry of `spec.containers` or `spec.initContainers` as it is sent.
@@ -221,14 +233,21 @@ struct SentContainer {
     resources: Option<Resources>,
 }
 
-impl From<SentSpec> for PodSpec {
-    fn from(sent: SentSpec) -> Self {
+impl PodSpec {
+    /// The spec of a pod with these labels.
+    fn of(sent: SentSpec, namespace: &str, labels: &PodLabels) -> Self {
         let (main, init) = (sent.containers.unwrap_or_default(), sent.init_containers.unwrap_or_default());
         let init_role =
             |init: &SentContainer| if is_sidecar(init.restart_policy.as_deref()) { Role::Sidecar } else { Role::Init };
         let all = main.iter().map(|main| (Role::Main, main)).chain(init.iter().map(|init| (init_role(init), init)));
         let all = all.map(|(role, container)| (role, container.resources.as_ref()));
         let requests = requests::effective(all, sent.resources.as_ref(), sent.overhead.as_ref());
+        let affinity = sent.affinity.unwrap_or_default();
+        let related = relations::Sent {
+            affinity: affinity.pod_affinity,
+            anti_affinity: affinity.pod_anti_affinity,
+            spread: sent.topology_spread_constraints,
+        };
         let kept = |list: Vec<SentContainer>| list.into_iter().map(Container::from).collect();
         Self {
             node_name: sent.node_name,
@@ -236,7 +255,8 @@ impl From<SentSpec> for PodSpec {
             subdomain: sent.subdomain,
             scheduler_name: sent.scheduler_name,
             node_selector: sent.node_selector,
-            affinity: sent.affinity,
+            affinity: affinity.node_affinity.map(|to_nodes| Box::new(Affinity { node_affinity: Some(to_nodes) })),
+            relations: Relations::of(related, namespace, labels),
             tolerations: sent.tolerations,
             scheduling_gates: sent.scheduling_gates,
             containers: kept(main),
@@ -295,7 +315,7 @@ fn tight<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Box<
 #[serde(default)]
 struct SentPod {
     metadata: SentMetadata,
-    spec: Option<PodSpec>,
+    spec: Option<SentSpec>,
     status: Option<PodStatus>,
 }
 
@@ -303,6 +323,7 @@ impl From<SentPod> for Pod {
     fn from(sent: SentPod) -> Self {
         let SentPod { metadata: mut sent, spec, status } = sent;
         let labels = sent.labels.take().unwrap_or_default().into();
+        let spec = spec.map(|spec| PodSpec::of(spec, sent.namespace.as_deref().unwrap_or_default(), &labels));
         Self { metadata: sent.into(), labels, spec, status }
     }
 }

@@ -4,13 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference};
+use k8s_openapi::api::core::v1::{Binding, Namespace, Node, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::Status;
 use kube::{Api, Client};
 use serde_json::json;
 
+use super::around::World;
 use super::ledger::Ledger;
 use super::place::{Unschedulable, is_ours, place};
 use crate::cache::{Cache, Change, Key};
@@ -29,6 +30,7 @@ pub(crate) struct Scheduler {
     client: Client,
     pods: Arc<Cache<Pod>>,
     nodes: Arc<Cache<Node>>,
+    namespaces: Arc<Cache<Namespace>>,
     queue: Arc<Queue<Key>>,
     ledger: Arc<Mutex<Ledger>>,
     recorder: Recorder,
@@ -42,9 +44,8 @@ pub(crate) fn wire(client: Client, caches: &Caches, recorder: &Recorder) -> Arc<
     caches.pods.on_change(move |change| {
         {
             let mut ledger = lock(&known);
-            if ledger.changed(change.before, change.after) {
-                ledger.waiting().for_each(|key| to.add(key.clone(), "a pod takes less"));
-            }
+            let concerned = ledger.changed(change.before, change.after);
+            concerned.into_iter().for_each(|key| to.add(key, "another pod changed"));
         }
         if let Some(pod) = change.after.filter(|pod| is_ours(pod))
             && is_news(change)
@@ -54,8 +55,16 @@ pub(crate) fn wire(client: Client, caches: &Caches, recorder: &Recorder) -> Arc<
     });
     let (pods, to) = (caches.pods.clone(), queue.clone());
     caches.nodes.on_change(move |_| add_waiting(&pods, &to, "a node changed"));
+    let (pods, to) = (caches.pods.clone(), queue.clone());
+    caches.namespaces.on_change(move |change| {
+        let labels = |namespace: &Namespace| namespace.metadata.labels.clone();
+        if change.before.map(labels) != change.after.map(labels) {
+            add_waiting(&pods, &to, "a namespace changed");
+        }
+    });
     let recorder = recorder.named("default-scheduler");
-    Arc::new(Scheduler { client, pods: caches.pods.clone(), nodes: caches.nodes.clone(), queue, ledger, recorder })
+    let (pods, nodes, namespaces) = (caches.pods.clone(), caches.nodes.clone(), caches.namespaces.clone());
+    Arc::new(Scheduler { client, pods, nodes, namespaces, queue, ledger, recorder })
 }
 
 // A panic leaves it as whole as the statement it came from did.
@@ -72,7 +81,7 @@ fn add_waiting(pods: &Cache<Pod>, queue: &Queue<Key>, reason: Reason) {
 /// Whether a change could alter the decision: our own condition on the pod does not.
 fn is_news(change: &Change<'_, Pod>) -> bool {
     let (Some(before), Some(after)) = (change.before, change.after) else { return true };
-    before.metadata.uid != after.metadata.uid || before.spec != after.spec
+    before.metadata.uid != after.metadata.uid || before.spec != after.spec || before.labels != after.labels
 }
 
 impl Reconciler for Scheduler {
@@ -94,14 +103,16 @@ impl Reconciler for Scheduler {
                 ledger.waits_no_more(key);
                 return Ok(Next::Wait);
             };
-            if ledger.is_assumed(pod.metadata.uid.as_deref().unwrap_or_default()) {
+            if ledger.assumed(&pod).is_some() {
                 return Ok(Next::Wait);
             }
-            let choice = place(&pod, &self.nodes.all(), &ledger);
+            let world =
+                World { pods: &|| self.pods.all(), namespaces: &|name| self.namespaces.get(&Key::new("", name)) };
+            let choice = place(&pod, &self.nodes.all(), &ledger, world);
             match &choice {
                 Ok(node) => ledger.assume(pod.clone(), node.clone()),
                 // Under the same lock, so that room made from now on brings it back.
-                Err(_) => ledger.waits(key.clone()),
+                Err(_) => ledger.waits(&pod),
             }
             (pod, choice)
         };
@@ -145,7 +156,11 @@ impl Scheduler {
                 Ok(Next::Wait)
             }
             Err(source) => {
-                lock(&self.ledger).forget(&uid);
+                let mut ledger = lock(&self.ledger);
+                if ledger.forget(&uid) {
+                    ledger.waiting().for_each(|key| self.queue.add(key.clone(), "a pod was not bound"));
+                }
+                drop(ledger);
                 if is_status(&source, 404) {
                     return Ok(Next::Wait);
                 }

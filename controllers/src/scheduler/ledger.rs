@@ -1,15 +1,17 @@
 //! What is taken of each node, and which pods wait for more. It is brought up to date with each change, so that a decision costs
 //! as much as there are nodes, not as there are pods. Pure.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
+use super::around::relations;
 use super::place::is_ours;
 use super::terms::{self, HostPort};
 use crate::cache::Key;
 use crate::pod::Pod;
 use crate::pods;
+use crate::relations::Relations;
 
 /// See the module. It has as much in it as there are pods in the cache.
 #[derive(Default)]
@@ -17,8 +19,8 @@ pub(crate) struct Ledger {
     nodes: HashMap<String, Taken>,
     /// Decisions whose pod the cache still shows without a node, by uid. An entry goes when the pod's node shows, or the pod.
     assumed: HashMap<String, (String, Arc<Pod>)>,
-    /// Pods that no node took.
-    waiting: BTreeSet<Key>,
+    /// Pods that no node took, with what they demand of others.
+    waiting: BTreeMap<Key, Option<Arc<Relations>>>,
 }
 
 /// What the pods of a node that have not ended take of it.
@@ -30,15 +32,20 @@ pub(crate) struct Taken {
     ports: HashMap<HostPort, i64>,
     /// Pods by the uid of the owner that controls them.
     owners: HashMap<String, i64>,
+    /// What pods demand of others. Pods of one template demand the same.
+    relations: HashMap<Arc<Relations>, i64>,
 }
 
 impl Ledger {
-    /// Takes a change of the cache; answers whether a node has more room now. Changes may come in another order than they were made
-    /// in: each takes away just what another one has added.
-    pub(crate) fn changed(&mut self, before: Option<&Pod>, after: Option<&Pod>) -> bool {
+    /// Takes a change of the cache; answers which of the pods that wait may have a node now. Changes may come in another order than
+    /// they were made in: each takes away just what another one has added.
+    pub(crate) fn changed(&mut self, before: Option<&Pod>, after: Option<&Pod>) -> Vec<Key> {
         let uid = |pod: &Pod| pod.metadata.uid.clone();
+        let (was, is) = (before.and_then(place_of), after.and_then(place_of));
+        let differs = was != is || was.is_some() && before.map(demand) != after.map(demand);
+        let mut leaves = was.is_some() && differs;
         if let Some(uid) = before.and_then(uid).filter(|own| after.and_then(uid).as_ref() != Some(own)) {
-            self.forget(&uid);
+            leaves |= self.forget(&uid);
         }
         if let Some(pod) = after.filter(|pod| pods::node_name(pod).is_some()) {
             self.forget(&uid(pod).unwrap_or_default());
@@ -48,17 +55,26 @@ impl Ledger {
         {
             self.waiting.remove(&Key::of(&pod.metadata));
         }
-        let (was, is) = (before.and_then(place_of), after.and_then(place_of));
-        if was == is && (was.is_none() || before.map(demand) == after.map(demand)) {
-            return false;
+        if differs {
+            if let Some((node, pod)) = was.zip(before) {
+                self.count(node, pod, -1);
+            }
+            if let Some((node, pod)) = is.zip(after) {
+                self.count(node, pod, 1);
+            }
         }
-        if let Some((node, pod)) = was.zip(before) {
-            self.count(node, pod, -1);
+        if leaves {
+            return self.waiting().cloned().collect();
         }
-        if let Some((node, pod)) = is.zip(after) {
-            self.count(node, pod, 1);
+        // A pod that comes, and one that others see in another way, matters to those who look for it.
+        if self.waiting.is_empty() || is.is_none() || was == is && before.map(look) == after.map(look) {
+            return Vec::new();
         }
-        was.is_some()
+        let of_concern = |(key, own): &(&Key, &Option<Arc<Relations>>)| {
+            let concern = |pod| own.as_ref().is_some_and(|own| own.concern(&key.namespace, pod));
+            before.is_some_and(concern) || after.is_some_and(concern)
+        };
+        self.waiting.iter().filter(of_concern).map(|(key, _)| key.clone()).collect()
     }
 
     /// What is taken of a node; `None` for nothing.
@@ -76,20 +92,23 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn is_assumed(&self, uid: &str) -> bool {
-        self.assumed.contains_key(uid)
+    /// The node that the pod is decided to go to, while the cache still shows it without one.
+    pub(crate) fn assumed(&self, pod: &Pod) -> Option<&str> {
+        self.assumed.get(pod.metadata.uid.as_deref().unwrap_or_default()).map(|(node, _)| node.as_str())
     }
 
-    /// A decision does not count any more, if it did.
-    pub(crate) fn forget(&mut self, uid: &str) {
-        if let Some((node, pod)) = self.assumed.remove(uid) {
-            self.count(&node, &pod, -1);
+    /// A decision does not count any more; answers whether it did.
+    pub(crate) fn forget(&mut self, uid: &str) -> bool {
+        let forgotten = self.assumed.remove(uid);
+        if let Some((node, pod)) = &forgotten {
+            self.count(node, pod, -1);
         }
+        forgotten.is_some()
     }
 
     /// No node takes the pod.
-    pub(crate) fn waits(&mut self, key: Key) {
-        self.waiting.insert(key);
+    pub(crate) fn waits(&mut self, pod: &Pod) {
+        self.waiting.insert(Key::of(&pod.metadata), relations(pod).cloned());
     }
 
     /// The pod is not to be given a node.
@@ -99,7 +118,7 @@ impl Ledger {
 
     /// The pods that no node took.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &Key> {
-        self.waiting.iter()
+        self.waiting.keys()
     }
 
     fn count(&mut self, node: &str, pod: &Pod, by: i64) {
@@ -114,6 +133,11 @@ impl Ledger {
 /// The node of which a pod takes something.
 fn place_of(pod: &Pod) -> Option<&str> {
     pods::node_name(pod).filter(|_| !pods::is_finished(pod))
+}
+
+/// What others see of a pod.
+fn look(pod: &Pod) -> impl PartialEq {
+    (&pod.labels, pods::is_terminating(pod))
 }
 
 /// What decides how much a pod takes.
@@ -142,6 +166,11 @@ impl Taken {
         !self.ports.iter().any(|(taken, count)| *count > 0 && terms::conflict(port, taken))
     }
 
+    /// What they demand of others, and how many of them do.
+    pub(crate) fn relations(&self) -> impl Iterator<Item = (&Relations, u32)> {
+        self.relations.iter().map(|(relations, count)| (&**relations, u32::try_from(*count).unwrap_or_default()))
+    }
+
     fn count(&mut self, pod: &Pod, by: i64) {
         self.pods += by;
         if let Some(spec) = &pod.spec {
@@ -149,6 +178,9 @@ impl Taken {
                 shift(&mut self.requests, resource.to_owned(), i128::from(amount) * i128::from(by));
             }
             terms::host_ports(spec).into_iter().for_each(|port| shift(&mut self.ports, port, by));
+        }
+        if let Some(relations) = relations(pod).filter(|own| own.concern_others()) {
+            shift(&mut self.relations, relations.clone(), by);
         }
         if let Some(owner) = pods::controller(&pod.metadata) {
             shift(&mut self.owners, owner.uid.clone(), by);
@@ -170,13 +202,22 @@ fn shift<K: Eq + Hash, N: Default + PartialEq + std::ops::AddAssign>(counts: &mu
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::fixtures::{Fixture, pod};
+    use crate::scheduler::fixtures::reads;
 
     fn asks(name: &str, cpu: i64) -> Fixture {
         let mut pod = pod(name).owned_by("ReplicaSet", "set").host_port(80);
         pod.pod.spec.as_mut().unwrap().requests.cpu = cpu;
         pod
+    }
+
+    /// What is to be looked at again, of a pod that waits for room.
+    fn woken(ledger: &mut Ledger, before: Option<&Pod>, after: Option<&Pod>) -> bool {
+        ledger.waits(&pod("w").pod);
+        !ledger.changed(before, after).is_empty()
     }
 
     fn numbers(ledger: &Ledger, node: &str) -> (i64, i128, i64) {
@@ -187,18 +228,18 @@ mod tests {
     fn a_node_has_what_its_pods_take_until_they_end() {
         let mut ledger = Ledger::default();
         let [waits, bound] = [asks("a", 300).pod, asks("a", 300).node("n1").pod];
-        assert!(!ledger.changed(None, Some(&waits)));
+        assert!(!woken(&mut ledger, None, Some(&waits)));
         assert_eq!(numbers(&ledger, "n1"), (0, 0, 0));
-        assert!(!ledger.changed(Some(&waits), Some(&bound)));
+        assert!(!woken(&mut ledger, Some(&waits), Some(&bound)));
         assert_eq!(numbers(&ledger, "n1"), (1, 300, 1));
         let ready = asks("a", 300).node("n1").ready().pod;
-        assert!(!ledger.changed(Some(&bound), Some(&ready)), "its state says nothing of room");
+        assert!(!woken(&mut ledger, Some(&bound), Some(&ready)), "its state says nothing of room");
         let resized = asks("a", 200).node("n1").ready().pod;
-        assert!(ledger.changed(Some(&ready), Some(&resized)));
+        assert!(woken(&mut ledger, Some(&ready), Some(&resized)));
         assert_eq!(numbers(&ledger, "n1"), (1, 200, 1));
         let ended = asks("a", 200).node("n1").phase("Succeeded").pod;
-        assert!(ledger.changed(Some(&resized), Some(&ended)));
-        assert!(!ledger.changed(Some(&ended), None));
+        assert!(woken(&mut ledger, Some(&resized), Some(&ended)));
+        assert!(!woken(&mut ledger, Some(&ended), None));
         assert!(ledger.nodes.is_empty(), "and nothing is kept of it");
     }
 
@@ -216,16 +257,16 @@ mod tests {
     fn a_decision_counts_once() {
         let mut ledger = Ledger::default();
         let waits = Arc::new(asks("a", 300).pod);
-        ledger.waits(Key::of(&waits.metadata));
+        ledger.waits(&waits);
         ledger.assume(waits.clone(), "n1".into());
         assert_eq!((numbers(&ledger, "n1"), ledger.waiting().count()), ((1, 300, 1), 0));
         ledger.changed(Some(&waits), Some(&asks("a", 300).node("n1").pod));
-        assert_eq!((numbers(&ledger, "n1"), ledger.is_assumed("uid-a")), ((1, 300, 1), false));
+        assert_eq!((numbers(&ledger, "n1"), ledger.assumed(&waits).is_some()), ((1, 300, 1), false));
         ledger.forget("uid-a");
         assert_eq!(numbers(&ledger, "n1"), (1, 300, 1));
         let other = Arc::new(asks("b", 100).pod);
         ledger.assume(other.clone(), "n1".into());
-        ledger.changed(Some(&other), None);
+        assert!(woken(&mut ledger, Some(&other), None), "what it was to take is there for others");
         assert_eq!(numbers(&ledger, "n1"), (1, 300, 1), "gone before it got there");
     }
 
@@ -234,7 +275,7 @@ mod tests {
         let mut ledger = Ledger::default();
         let waits = pod("a").pod;
         let waits_after = |ledger: &mut Ledger, after: Option<&Pod>| {
-            ledger.waits(Key::of(&waits.metadata));
+            ledger.waits(&waits);
             ledger.changed(Some(&waits), after);
             ledger.waiting().count()
         };
@@ -242,5 +283,61 @@ mod tests {
         assert_eq!(waits_after(&mut ledger, Some(&pod("a").node("n1").pod)), 0);
         assert_eq!(waits_after(&mut ledger, Some(&pod("a").deleted().pod)), 0);
         assert_eq!(waits_after(&mut ledger, None), 0);
+    }
+
+    #[test]
+    fn a_pod_is_looked_at_again_when_one_changes_that_it_looks_for() {
+        let selects = json!({"topologyKey": "host", "labelSelector": {"matchLabels": {"app": "web"}}});
+        let affinity = json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [selects]}});
+        let wishes = json!({"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 1, "podAffinityTerm": selects},
+        ]}});
+        let mut spread = selects.clone();
+        spread.as_object_mut().unwrap().extend([("maxSkew".to_owned(), 1.into())]);
+        let mut ledger = Ledger::default();
+        for (name, spec) in [
+            ("near", json!({"affinity": affinity})),
+            ("spread", json!({"topologySpreadConstraints": [spread]})),
+            ("wishes", json!({"affinity": wishes})),
+            ("room", json!({})),
+        ] {
+            ledger.waits(&reads(name, "", spec).pod);
+        }
+        let web = || reads("w", "app=web", json!({}));
+        let (bound, other) = (web().node("n1").pod, reads("w", "app=db", json!({})).node("n1").pod);
+        let (going, ready) = (web().node("n1").deleted().pod, web().node("n1").ready().pod);
+        let elsewhere = reads("other/w", "app=web", json!({})).node("n1").pod;
+        for (label, before, after, expected) in [
+            ("it gets a node", Some(&web().pod), Some(&bound), "near spread"),
+            ("its state changes", Some(&bound), Some(&ready), ""),
+            ("its label comes", Some(&other), Some(&bound), "near spread"),
+            ("its label goes", Some(&bound), Some(&other), "near spread"),
+            ("it is to go", Some(&bound), Some(&going), "near spread"),
+            ("it goes", Some(&going), None, "near room spread wishes"),
+            ("another comes", None, Some(&other), ""),
+            ("it has no node", None, Some(&web().pod), ""),
+            ("it is in another namespace", None, Some(&elsewhere), ""),
+        ] {
+            let names: Vec<_> = ledger.changed(before, after).into_iter().map(|key| key.name).collect();
+            assert_eq!(names.join(" "), expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn what_pods_of_a_template_demand_is_kept_once_and_only_if_it_concerns_others() {
+        let selects = json!({"topologyKey": "host", "labelSelector": {}});
+        let apart =
+            json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [selects]}}});
+        let spread = json!({"topologySpreadConstraints": [selects]});
+        let mut ledger = Ledger::default();
+        let pods = [("a", &apart), ("b", &apart), ("c", &spread)];
+        let pods = pods.map(|(name, spec)| reads(name, "", spec.clone()).node("n1").pod);
+        pods.iter().for_each(|pod| drop(ledger.changed(None, Some(pod))));
+        let counts = |ledger: &Ledger| ledger.taken("n1").map(|taken| taken.relations().map(|(_, count)| count).sum());
+        assert_eq!((ledger.taken("n1").unwrap().relations().count(), counts(&ledger)), (1, Some(2)));
+        ledger.changed(Some(&pods[0]), None);
+        assert_eq!(counts(&ledger), Some(1));
+        pods[1..].iter().for_each(|pod| drop(ledger.changed(Some(pod), None)));
+        assert!(ledger.nodes.is_empty());
     }
 }

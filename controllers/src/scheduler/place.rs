@@ -1,12 +1,16 @@
-//! Where a pod goes: a plain function of the pod, the nodes and what is taken of them.
+//! Where a pod goes: a plain function of the pod, the nodes, what is taken of them, and where other pods are.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;
 
+use super::affinity::Company;
+use super::around::{Placed, World, relations};
 use super::ledger::{Ledger, Taken};
+use super::preference::preferences;
 use super::room::{fullness, lacking};
+use super::spread::Spread;
 use super::terms;
 use crate::pod::Pod;
 use crate::pods;
@@ -40,29 +44,49 @@ pub(crate) fn is_ours(pod: &Pod) -> bool {
         && spec.scheduling_gates.is_empty()
 }
 
-/// Chooses the node for `pod`: of those that may take it, the one with the fewest pods of the same owner, then with
-/// the fewest pods, then the one of which the least is requested, then the first by name.
-pub(crate) fn place(pod: &Pod, nodes: &[Arc<Node>], ledger: &Ledger) -> Result<String, Unschedulable> {
+/// Chooses the node for `pod`: of those that may take it, the one that is preferred most, then the one with the fewest pods of the
+/// same owner, then with the fewest pods, then the one of which the least is requested, then the first by name.
+pub(crate) fn place(
+    pod: &Pod,
+    nodes: &[Arc<Node>],
+    ledger: &Ledger,
+    world: World<'_>,
+) -> Result<String, Unschedulable> {
     let (nothing, no_requests) = (Taken::default(), Requests::default());
+    let taken = |node: &Node| ledger.taken(name(node)).unwrap_or(&nothing);
     let requests = pod.spec.as_ref().map_or(&no_requests, |spec| &spec.requests);
-    let owner = pods::controller(&pod.metadata).map(|owner| owner.uid.as_str());
+    let all = relations(pod).map(|_| (world.pods)()).unwrap_or_default();
+    let placed = Placed::of(&all, nodes, ledger);
+    let company = Company::of(pod, nodes, ledger, &placed, world);
+    let spread = Spread::of(pod, nodes, &placed);
     let mut refused = Unschedulable { nodes: nodes.len(), ..Unschedulable::default() };
-    let mut best: Option<(i64, i64, i128, &str)> = None;
+    let mut takers: Vec<&Node> = Vec::new();
     for node in nodes {
-        let name = node.metadata.name.as_deref().unwrap_or_default();
-        let taken = ledger.taken(name).unwrap_or(&nothing);
-        let reasons = against(pod, node, taken).map_or_else(|| lacking(requests, node, taken), |reason| vec![reason]);
-        if !reasons.is_empty() {
-            reasons.into_iter().for_each(|reason| *refused.reasons.entry(reason).or_default() += 1);
-            continue;
+        let mut reasons =
+            against(pod, node, taken(node)).map_or_else(|| lacking(requests, node, taken(node)), |reason| vec![reason]);
+        if reasons.is_empty() {
+            let elsewhere = spread.against(node).or_else(|| company.against(node));
+            reasons.extend(elsewhere.map(str::to_owned));
         }
-        let siblings = owner.map_or(0, |owner| taken.of_owner(owner));
-        let score = (siblings, taken.pods(), fullness(requests, node, taken), name);
-        if best.is_none_or(|known| score < known) {
-            best = Some(score);
+        if reasons.is_empty() {
+            takers.push(node);
         }
+        reasons.into_iter().for_each(|reason| *refused.reasons.entry(reason).or_default() += 1);
     }
+    let owner = pods::controller(&pod.metadata).map(|owner| owner.uid.as_str());
+    let crowd = |node: &Node| {
+        let taken = taken(node);
+        let siblings = owner.map_or(0, |owner| taken.of_owner(owner));
+        (siblings, taken.pods(), fullness(requests, node, taken))
+    };
+    let preferred = preferences(pod, &takers, &company, &spread);
+    let scored = preferred.into_iter().zip(takers).map(|(preferred, node)| (preferred, crowd(node), name(node)));
+    let best = scored.min_by(|a, b| b.0.total_cmp(&a.0).then_with(|| (a.1, a.2).cmp(&(b.1, b.2))));
     best.map(|(.., name)| name.to_owned()).ok_or(refused)
+}
+
+fn name(node: &Node) -> &str {
+    node.metadata.name.as_deref().unwrap_or_default()
 }
 
 /// Why the node is out of the question, however much room it has.

@@ -1,38 +1,20 @@
 use k8s_openapi::api::core::v1::{
-    NodeAffinity, NodeCondition, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, NodeSpec, NodeStatus,
-    PodSchedulingGate, Taint, Toleration,
+    NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSchedulingGate, Taint, Toleration,
 };
-
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::*;
-use crate::fixtures::{Fixture, meta, pod};
+use crate::fixtures::{Fixture, pod};
 use crate::pod::{Affinity, PodSpec};
+use crate::scheduler::fixtures::{NOWHERE, labelled, run};
 
 fn node(name: &str) -> Node {
-    let ready = NodeCondition { type_: "Ready".into(), status: "True".into(), ..NodeCondition::default() };
-    let mut metadata = meta(name);
-    metadata.namespace = None;
-    metadata.labels = Some([("zone".to_owned(), format!("z-{name}")), ("size".to_owned(), "8".to_owned())].into());
-    Node {
-        metadata,
-        spec: Some(NodeSpec::default()),
-        status: Some(NodeStatus { conditions: Some(vec![ready]), ..NodeStatus::default() }),
-    }
+    labelled(name, &[("zone", &format!("z-{name}")), ("size", "8")])
 }
 
 fn spec(mut pod: Fixture, change: impl FnOnce(&mut PodSpec)) -> Fixture {
     change(pod.pod.spec.as_mut().unwrap());
     pod
-}
-
-fn run(pod: &Fixture, nodes: &[Node], pods: &[Fixture]) -> Result<String, Unschedulable> {
-    let nodes: Vec<_> = nodes.iter().cloned().map(Arc::new).collect();
-    let mut ledger = Ledger::default();
-    for fixture in pods {
-        ledger.changed(None, Some(&fixture.pod));
-    }
-    place(&pod.pod, &nodes, &ledger)
 }
 
 fn having(name: &str, allocatable: &[(&str, &str)]) -> Node {
@@ -66,7 +48,7 @@ fn a_decision_counts_before_its_pod_shows_it() {
     let nodes = [Arc::new(node("n1")), Arc::new(node("n2"))];
     let mut ledger = Ledger::default();
     ledger.assume(Arc::new(pod("b").pod), "n1".into());
-    assert_eq!(place(&pod("a").pod, &nodes, &ledger), Ok("n2".into()));
+    assert_eq!(place(&pod("a").pod, &nodes, &ledger, NOWHERE), Ok("n2".into()));
 }
 
 #[test]

@@ -23,6 +23,15 @@ pub(crate) fn selects_node(pod: &Pod, node: &Node) -> bool {
     required.is_none_or(|required| required.node_selector_terms.iter().any(|term| term_matches(term, node)))
 }
 
+/// What the weights of preferred node affinity add up to; a term without any requirement adds nothing.
+pub(crate) fn liking(pod: &Pod, node: &Node) -> i32 {
+    let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref()?.node_affinity.as_ref());
+    let preferred =
+        affinity.and_then(|affinity| affinity.preferred_during_scheduling_ignored_during_execution.as_ref());
+    let liked = preferred.into_iter().flatten().filter(|preferred| term_matches(&preferred.preference, node));
+    liked.fold(0, |sum, preferred| sum.saturating_add(preferred.weight))
+}
+
 fn term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
     let expressions = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
@@ -55,18 +64,26 @@ fn holds(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
 
 /// The first taint that keeps the pod away.
 pub(crate) fn untolerated<'a>(pod: &Pod, node: &'a Node) -> Option<&'a Taint> {
-    all_untolerated(pod, node).into_iter().next()
+    not_tolerated(pod, node, &["NoSchedule", "NoExecute"]).next()
 }
 
 /// All taints that keep the pod away.
 pub(crate) fn all_untolerated<'a>(pod: &Pod, node: &'a Node) -> Vec<&'a Taint> {
+    not_tolerated(pod, node, &["NoSchedule", "NoExecute"]).collect()
+}
+
+/// How many taints say that the pod should rather go elsewhere.
+pub(crate) fn to_avoid(pod: &Pod, node: &Node) -> u32 {
+    u32::try_from(not_tolerated(pod, node, &["PreferNoSchedule"]).count()).unwrap_or(u32::MAX)
+}
+
+fn not_tolerated<'a>(pod: &Pod, node: &'a Node, effects: &[&str]) -> impl Iterator<Item = &'a Taint> {
     let tolerations = pod.spec.as_ref().map(|spec| &*spec.tolerations).unwrap_or_default();
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     taints
         .iter()
-        .filter(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"))
+        .filter(|taint| effects.contains(&taint.effect.as_str()))
         .filter(|taint| !tolerations.iter().any(|toleration| tolerates(toleration, taint)))
-        .collect()
 }
 
 /// Whether the node takes new pods: Ready, and not cordoned unless that is tolerated.
