@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::pod::{Condition, Container, ContainerStatus, Pod, PodLabels, PodSpec, PodStatus};
+use crate::pod::{Condition, Container, ContainerStatus, Pod, PodLabels, PodSpec, PodStatus, Terminated};
 
 /// A pod in the making.
 #[derive(Clone)]
@@ -139,15 +139,25 @@ impl Fixture {
         self.readiness("False", None)
     }
 
-    fn readiness(mut self, status: &str, since: Option<i64>) -> Self {
-        let ready = Condition {
-            type_: "Ready".into(),
-            status: status.into(),
-            last_transition_time: since.map(time),
-            ..Condition::default()
-        };
-        let others = self.status().conditions.iter().filter(|known| known.type_ != "Ready").cloned();
-        self.status().conditions = others.chain([ready]).collect();
+    fn readiness(self, status: &str, since: Option<i64>) -> Self {
+        self.with(Condition { last_transition_time: since.map(time), ..condition("Ready", status) })
+    }
+
+    pub(crate) fn condition(self, type_: &str, status: &str) -> Self {
+        self.with(condition(type_, status))
+    }
+
+    fn with(mut self, condition: Condition) -> Self {
+        let others = self.status().conditions.iter().filter(|known| known.type_ != condition.type_).cloned();
+        self.status().conditions = others.chain([condition.clone()]).collect();
+        self
+    }
+
+    /// One more container, which has ended.
+    pub(crate) fn exited(mut self, container: &str, code: i32) -> Self {
+        let ended = Terminated { name: container.into(), exit_code: code, finished_at: None };
+        let status = ContainerStatus { terminated: Some(Box::new(ended)), ..ContainerStatus::default() };
+        push(&mut self.status().container_statuses, status);
         self
     }
 
@@ -156,6 +166,10 @@ impl Fixture {
         self.status().container_statuses = [status].into();
         self
     }
+}
+
+fn condition(type_: &str, status: &str) -> Condition {
+    Condition { type_: type_.into(), status: status.into(), ..Condition::default() }
 }
 
 fn push<T: Clone>(list: &mut Box<[T]>, entry: T) {

@@ -1,6 +1,7 @@
 //! Carries out what [`desired`] plans, in the order that makes counting exact.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,7 +10,8 @@ use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::desired::{Plan, desired};
+use super::backoff::Failures;
+use super::desired::{Plan, desired, finished};
 use super::pod::{FINALIZER, is_tracked, pod};
 use crate::cache::{Cache, Key};
 use crate::caches::Caches;
@@ -34,6 +36,8 @@ pub(crate) struct Jobs {
     jobs: Arc<Cache<Job>>,
     writer: PodWriter,
     queue: Arc<Queue<Key>>,
+    /// Failures in a row of each Job that is not over, by its name, with its UID.
+    failures: Mutex<HashMap<Key, (String, Failures)>>,
 }
 
 /// Makes the controller and has the caches feed its queue.
@@ -55,7 +59,7 @@ pub(crate) fn wire(client: Client, caches: &Caches, recorder: &Recorder) -> Arc<
     });
     let writer =
         PodWriter { client: client.clone(), pods: caches.pods.clone(), recorder: recorder.named("job-controller") };
-    Arc::new(Jobs { client, jobs: caches.jobs.clone(), writer, queue })
+    Arc::new(Jobs { client, jobs: caches.jobs.clone(), writer, queue, failures: Mutex::default() })
 }
 
 impl Reconciler for Jobs {
@@ -81,7 +85,10 @@ impl Reconciler for Jobs {
     async fn reconcile(&self, key: &Key) -> Result<Next, Error> {
         let job = self.jobs.get(key);
         self.let_orphans_go(key, job.as_deref()).await?;
-        let Some(job) = job else { return Ok(Next::Wait) };
+        let Some(job) = job else {
+            self.remember(key, None);
+            return Ok(Next::Wait);
+        };
         let manager = job.spec.as_ref().and_then(|spec| spec.managed_by.as_deref());
         if manager.is_some_and(|manager| manager != US) {
             return Ok(Next::Wait);
@@ -147,11 +154,14 @@ impl Jobs {
         if job.metadata.deletion_timestamp.is_none() {
             self.claim(job).await?;
         }
-        let plan = desired(job, &self.own_pods(job), Timestamp::now());
+        let key = Key::of(&job.metadata);
+        let plan = desired(job, &self.own_pods(job), self.failures(&key, job), Timestamp::now());
         if plan.remove {
             return self.remove(job).await;
         }
         self.write_status(job, &plan.status).await?;
+        // Not before: until then these failures are new.
+        self.remember(&key, finished(job).is_none().then_some((job, plan.failures)));
         if let Some(note) = &plan.event {
             if note.is_warning {
                 self.writer.recorder.warning(job, note.reason, note.message.clone());
@@ -161,6 +171,21 @@ impl Jobs {
         }
         self.apply(job, &plan).await?;
         Ok(plan.again.map_or(Next::Wait, Next::After))
+    }
+
+    fn failures(&self, key: &Key, job: &Job) -> Option<Failures> {
+        let known = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(key).filter(|(uid, _)| Some(uid) == job.metadata.uid.as_ref()).map(|(_, failures)| *failures)
+    }
+
+    fn remember(&self, key: &Key, failures: Option<(&Job, Failures)>) {
+        let mut known = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        match failures {
+            Some((job, failures)) => {
+                known.insert(key.clone(), (job.metadata.uid.clone().unwrap_or_default(), failures));
+            }
+            None => drop(known.remove(key)),
+        }
     }
 
     async fn claim(&self, job: &Job) -> Result<(), Error> {
@@ -182,7 +207,7 @@ impl Jobs {
         for pod in &plan.delete {
             self.writer.delete(job, pod).await?;
         }
-        let new = plan.create.iter().map(|index| pod(job, *index)).collect();
+        let new = plan.create.iter().map(|new| pod(job, *new)).collect();
         self.writer.create_all(job, new).await
     }
 

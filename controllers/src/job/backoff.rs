@@ -1,25 +1,52 @@
 //! How long a Job waits after failures before it makes the next pod (P-113). Pure.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use crate::pod::Pod;
+use super::pod::failures;
+use crate::pod::{ContainerStatus, Pod};
 use crate::pods;
 
 const FIRST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// What is left of the wait, judged by the pods that are still there: that is how it survives a restart. Failures from
-/// before the last success do not count.
-pub(crate) fn remaining<'a>(pods: impl Iterator<Item = &'a Pod> + Clone, now: Timestamp) -> Option<Duration> {
-    let ended = |phase: &'static str| pods.clone().filter(move |pod| pods::phase(pod) == phase).filter_map(end);
-    let last_success = ended("Succeeded").max();
-    let failures = ended("Failed").filter(|end| last_success.is_none_or(|success| *end > success));
-    let (count, last) = failures.fold((0_u32, None), |(count, last), end| (count + 1, last.max(Some(end))));
-    let elapsed = now.duration_since(last?);
+/// The failures of a Job since its last success. It is remembered between rounds, so that pods that were deleted
+/// meanwhile count, and made anew from those that are still there by a controller that has just started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Failures {
+    count: u32,
+    last: Option<Timestamp>,
+}
+
+impl Failures {
+    /// With pods that have ended since.
+    pub(crate) fn and(self, succeeded: &[Arc<Pod>], failed: &[Arc<Pod>]) -> Self {
+        let success = succeeded.iter().filter_map(|pod| end(pod)).max();
+        let start = if success.is_some() { Self::default() } else { self };
+        let failures = failed.iter().filter_map(|pod| end(pod));
+        failures
+            .filter(|end| success.is_none_or(|success| *end > success))
+            .fold(start, |known, end| Self { count: known.count.saturating_add(1), last: known.last.max(Some(end)) })
+    }
+
+    /// What is left of the wait.
+    pub(crate) fn remaining(self, now: Timestamp) -> Option<Duration> {
+        remaining(self.count, self.last?, now)
+    }
+}
+
+/// What is left of the wait for an index with a limit of its own, whose last pod is this one.
+pub(crate) fn remaining_of_index(last: &Pod, now: Timestamp) -> Option<Duration> {
+    let before = u32::try_from(failures(last).total()).unwrap_or(0);
+    remaining(before.saturating_add(1), end(last)?, now)
+}
+
+fn remaining(failures: u32, last: Timestamp, now: Timestamp) -> Option<Duration> {
+    let elapsed = now.duration_since(last);
     let elapsed = if elapsed.is_negative() { Duration::ZERO } else { elapsed.unsigned_abs() };
-    delay(count).checked_sub(elapsed).filter(|left| !left.is_zero())
+    delay(failures).checked_sub(elapsed).filter(|left| !left.is_zero())
 }
 
 /// The wait after so many failures in a row.
@@ -30,21 +57,43 @@ fn delay(failures: u32) -> Duration {
     }
 }
 
-/// When the last container of a pod that has ended has ended.
-fn end(pod: &Pod) -> Option<Timestamp> {
-    let containers = pod
-        .status
-        .iter()
-        .flat_map(|status| &status.container_statuses)
-        .filter_map(|status| status.terminated.as_ref()?.finished_at.as_ref());
-    let ready = pods::condition(pod, "Ready").and_then(|ready| ready.last_transition_time.as_ref());
-    containers.max().or(ready).or(pod.metadata.creation_timestamp.as_ref()).map(|time| time.0)
+/// When a pod has ended: as the last of its containers did or, if that is not known, when it was said not to be ready any
+/// more, when it was deleted, and at worst when it was made.
+pub(crate) fn end(pod: &Pod) -> Option<Timestamp> {
+    let not_ready = || {
+        let ready = pods::condition(pod, "Ready").filter(|ready| ready.status == "False")?;
+        ready.last_transition_time.as_ref().map(|time| time.0)
+    };
+    let deleted = || {
+        let until = pod.metadata.deletion_timestamp.as_ref()?.0;
+        let grace = SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or(0));
+        until.checked_sub(grace).ok()
+    };
+    let made = || pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    containers_end(pod).or_else(not_ready).or_else(deleted).or_else(made)
+}
+
+fn containers_end(pod: &Pod) -> Option<Timestamp> {
+    let end = |status: &ContainerStatus| Some(status.terminated.as_ref()?.finished_at.as_ref()?.0);
+    let status = pod.status.as_ref()?;
+    // Sidecars are init containers that end last.
+    let init = status.init_container_statuses.iter().filter_map(end).max();
+    let main: Option<Vec<Timestamp>> = status.container_statuses.iter().map(end).collect();
+    main?.into_iter().max().map(|main| init.map_or(main, |init| init.max(main)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::{Fixture, pod};
+    use crate::fixtures::{Fixture, pod, time};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn ended(at: i64) -> Arc<Pod> {
+        Arc::new(pod("x").phase("Failed").created_at(at).pod)
+    }
 
     // P-113
     #[test]
@@ -56,16 +105,60 @@ mod tests {
     // P-113
     #[test]
     fn failures_since_the_last_success_count_from_the_last() {
-        let ended = |phase: &str, at: i64| pod("x").phase(phase).created_at(at);
-        let left = |pods: &[Fixture], now: i64| {
-            remaining(pods.iter().map(|fixture| &fixture.pod), Timestamp::from_second(now).unwrap())
+        let left = |succeeded: &[i64], failed: &[i64], now: i64| {
+            let pods = |ends: &[i64]| ends.iter().map(|end| ended(*end)).collect::<Vec<_>>();
+            let left = Failures::default().and(&pods(succeeded), &pods(failed)).remaining(at(now));
+            left.map(|left| left.as_secs())
         };
-        assert_eq!(left(&[], 100), None);
-        assert_eq!(left(&[ended("Failed", 100)], 103), Some(Duration::from_secs(7)));
-        assert_eq!(left(&[ended("Failed", 100)], 110), None);
-        assert_eq!(left(&[ended("Failed", 90), ended("Failed", 100)], 110), Some(Duration::from_secs(10)));
-        let pods = [ended("Failed", 90), ended("Succeeded", 95), ended("Failed", 100)];
-        assert_eq!(left(&pods, 105), Some(Duration::from_secs(5)));
-        assert_eq!(left(&[ended("Failed", 90), ended("Succeeded", 95)], 96), None);
+        assert_eq!(left(&[], &[], 100), None);
+        assert_eq!(left(&[], &[100], 103), Some(7));
+        assert_eq!(left(&[], &[100], 110), None);
+        assert_eq!(left(&[], &[100, 90], 110), Some(10));
+        assert_eq!(left(&[95], &[90, 100], 105), Some(5));
+        assert_eq!(left(&[95], &[90], 96), None);
+    }
+
+    // P-113
+    #[test]
+    fn failures_that_nobody_sees_any_more_count() {
+        let first = Failures::default().and(&[], &[ended(90), ended(95)]);
+        let second = first.and(&[], &[ended(100)]);
+        assert_eq!(second.remaining(at(101)), Some(Duration::from_secs(39)));
+        assert_eq!(second.and(&[], &[]), second);
+        assert_eq!(second.and(&[ended(102)], &[]), Failures::default());
+    }
+
+    #[test]
+    fn an_index_waits_by_itself() {
+        let failed =
+            |before: &str| pod("x").phase("Failed").created_at(100).annotation(super::super::pod::FAILURES, before);
+        assert_eq!(remaining_of_index(&failed("0").pod, at(104)), Some(Duration::from_secs(6)));
+        assert_eq!(remaining_of_index(&failed("2").pod, at(104)), Some(Duration::from_secs(36)));
+        assert_eq!(remaining_of_index(&failed("2").pod, at(140)), None);
+    }
+
+    #[test]
+    fn a_pod_has_ended_when_the_last_of_it_has() {
+        let base = || pod("x").created_at(1);
+        let gone = |grace| {
+            let mut fixture = base().deleted();
+            fixture.pod.metadata.deletion_grace_period_seconds = Some(grace);
+            fixture
+        };
+        let mut running_still: Fixture = base().exited("a", 1);
+        let status = running_still.pod.status.as_mut().unwrap();
+        status.container_statuses[0].terminated.as_mut().unwrap().finished_at = None;
+        let mut done = base().exited("a", 1).not_ready();
+        let terminated = done.pod.status.as_mut().unwrap().container_statuses[0].terminated.as_mut().unwrap();
+        terminated.finished_at = Some(time(7));
+        for (label, fixture, expected) in [
+            ("made", base(), 1),
+            ("it runs", base().ready_at(3), 1),
+            ("deleted", gone(2), 3),
+            ("the container", done, 7),
+            ("not all containers", running_still, 1),
+        ] {
+            assert_eq!(end(&fixture.pod), Some(at(expected)), "{label}");
+        }
     }
 }

@@ -1,184 +1,182 @@
-//! Counting pods that have ended, each exactly once (see the module `job`): a plain function of the status and the pods.
+//! Counting pods that have ended, each exactly once (see the module `job`): plain functions of the status and the pods.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::{JobStatus, UncountedTerminatedPods};
 
-use super::indexes;
-use super::pod::{index, is_tracked};
+use super::backoff;
+use super::indexes::Indexes;
+use super::pod::{failures, index, is_tracked};
+use super::rules::{Action, Rules};
 use crate::pod::Pod;
 use crate::pods;
 
-/// How a pod has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    Succeeded,
-    Failed,
-}
-
-/// The count after one look.
+/// How far the Job is, by its status and its pods.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Count {
-    /// Successes, those still to be moved into the counters included.
+pub(crate) struct Progress {
+    /// All successes and failures, those still to be moved into the counters included.
     pub(crate) succeeded: i32,
     pub(crate) failed: i32,
     /// Of an Indexed Job.
-    pub(crate) completed: BTreeSet<i32>,
-    /// Pods that may lose their finalizer once this count is written.
-    pub(crate) free: Vec<Arc<Pod>>,
-    /// What the status says then.
-    pub(crate) counted_succeeded: i32,
-    pub(crate) counted_failed: i32,
+    pub(crate) completed: Indexes,
+    /// Of an Indexed Job whose indexes have a limit each.
+    pub(crate) failed_indexes: Indexes,
+    /// The last failed pod of each index that is to be tried again. It is not let go before there is another that knows
+    /// how often the index has failed.
+    pub(crate) to_replace: BTreeMap<i32, Arc<Pod>>,
+    /// Pods whose end no status has told of yet.
+    pub(crate) new_successes: Vec<Arc<Pod>>,
+    pub(crate) new_failures: Vec<Arc<Pod>>,
+}
+
+/// How the Job ends, if it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Success,
+    Failure,
+}
+
+/// What the status says next.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Count {
+    pub(crate) succeeded: i32,
+    pub(crate) failed: i32,
     pub(crate) uncounted: Option<UncountedTerminatedPods>,
+    /// Pods that may lose their finalizer once it is written.
+    pub(crate) free: Vec<Arc<Pod>>,
+}
+
+/// The UIDs in `status.uncountedTerminatedPods`.
+struct Uncounted {
+    succeeded: BTreeSet<String>,
+    failed: BTreeSet<String>,
+}
+
+impl Uncounted {
+    fn of(status: &JobStatus) -> Self {
+        let lists = status.uncounted_terminated_pods.clone().unwrap_or_default();
+        let set = |list: Option<Vec<String>>| list.into_iter().flatten().collect();
+        Self { succeeded: set(lists.succeeded), failed: set(lists.failed) }
+    }
+
+    fn has(&self, uid: &str) -> bool {
+        self.succeeded.contains(uid) || self.failed.contains(uid)
+    }
 }
 
 /// Looks at `pods`, which are those that the Job controls.
-pub(crate) fn count(before: &JobStatus, pods: &[Arc<Pod>], is_indexed: bool) -> Count {
-    let uncounted = before.uncounted_terminated_pods.clone().unwrap_or_default();
-    let mut succeeded: BTreeSet<String> = uncounted.succeeded.into_iter().flatten().collect();
-    let mut failed: BTreeSet<String> = uncounted.failed.into_iter().flatten().collect();
-    let tracked: BTreeMap<&str, &Arc<Pod>> = pods
-        .iter()
-        .filter(|pod| is_tracked(pod))
-        .map(|pod| (pod.metadata.uid.as_deref().unwrap_or_default(), pod))
-        .collect();
-    let mut count = Count {
-        counted_succeeded: before.succeeded.unwrap_or(0),
-        counted_failed: before.failed.unwrap_or(0),
-        completed: indexes::parse(before.completed_indexes.as_deref().unwrap_or_default()),
-        ..Count::default()
+pub(crate) fn look(rules: &Rules<'_>, before: &JobStatus, pods: &[Arc<Pod>]) -> Progress {
+    let uncounted = Uncounted::of(before);
+    let ended: Vec<&Arc<Pod>> = pods.iter().filter(|pod| is_tracked(pod) && rules.belongs(pod)).collect();
+    let new = |how: &dyn Fn(&Pod) -> bool| -> Vec<Arc<Pod>> {
+        let pods = ended.iter().filter(|pod| how(pod) && !uncounted.has(uid(pod)));
+        pods.map(|pod| (*pod).clone()).collect()
     };
+    let mut progress = Progress {
+        new_successes: new(&|pod| pods::phase(pod) == "Succeeded"),
+        new_failures: new(&|pod| rules.has_failed(pod)),
+        ..Progress::default()
+    };
+    let counted = progress.new_failures.iter().filter(|pod| rules.action(pod) != Action::Ignore);
+    let total = |counter: Option<i32>, uncounted: &BTreeSet<String>, new: usize| {
+        counter.unwrap_or(0).saturating_add(number(uncounted.len() + new))
+    };
+    progress.failed = total(before.failed, &uncounted.failed, counted.count());
+    progress.succeeded = total(before.succeeded, &uncounted.succeeded, progress.new_successes.len());
+    if rules.is_indexed {
+        look_at_indexes(rules, before, &ended, pods, &mut progress);
+    }
+    progress
+}
+
+fn look_at_indexes(
+    rules: &Rules<'_>,
+    before: &JobStatus,
+    ended: &[&Arc<Pod>],
+    pods: &[Arc<Pod>],
+    progress: &mut Progress,
+) {
+    let completions = rules.completions.unwrap_or(0);
+    let told = |text: &Option<String>| Indexes::parse(text.as_deref().unwrap_or_default(), completions);
+    progress.completed = told(&before.completed_indexes);
+    progress.completed.add(progress.new_successes.iter().filter_map(|pod| index(pod)));
+    progress.succeeded = progress.completed.count();
+    if rules.limit_per_index.is_none() {
+        return;
+    }
+    progress.failed_indexes = told(&before.failed_indexes);
+    progress.failed_indexes.add(ended.iter().filter(|pod| rules.fails_index(pod)).filter_map(|pod| index(pod)));
+    let active: BTreeSet<i32> = pods.iter().filter(|pod| pods::is_active(pod)).filter_map(|pod| index(pod)).collect();
+    for pod in ended.iter().filter(|pod| rules.has_failed(pod)) {
+        let Some(index) = index(pod).filter(|index| !active.contains(index)) else { continue };
+        if progress.completed.contains(index) || progress.failed_indexes.contains(index) {
+            continue;
+        }
+        let age = |pod: &Pod| (failures(pod).total(), backoff::end(pod));
+        let last = progress.to_replace.entry(index).or_insert_with(|| (*pod).clone());
+        if age(pod) > age(last) {
+            *last = (*pod).clone();
+        }
+    }
+}
+
+/// What to write and whom to let go, given what was seen and how the Job ends, if it does.
+pub(crate) fn settle(
+    rules: &Rules<'_>,
+    before: &JobStatus,
+    progress: &Progress,
+    pods: &[Arc<Pod>],
+    end: Option<Outcome>,
+) -> Count {
+    let mut uncounted = Uncounted::of(before);
+    let tracked: BTreeMap<&str, &Arc<Pod>> =
+        pods.iter().filter(|pod| is_tracked(pod)).map(|pod| (uid(pod), pod)).collect();
+    let mut count =
+        Count { succeeded: before.succeeded.unwrap_or(0), failed: before.failed.unwrap_or(0), ..Count::default() };
     // Those whose finalizer is gone are history.
-    let settle = |list: &mut BTreeSet<String>, counter: &mut i32| {
+    let history = |list: &mut BTreeSet<String>, counter: &mut i32| {
         let all = list.len();
         list.retain(|uid| tracked.contains_key(uid.as_str()));
-        *counter += i32::try_from(all - list.len()).unwrap_or(0);
+        *counter = counter.saturating_add(number(all - list.len()));
     };
-    settle(&mut succeeded, &mut count.counted_succeeded);
-    settle(&mut failed, &mut count.counted_failed);
+    history(&mut uncounted.succeeded, &mut count.succeeded);
+    history(&mut uncounted.failed, &mut count.failed);
     for (uid, pod) in tracked {
-        match (outcome(pod), is_indexed) {
-            (None, _) => continue,
-            // An index is complete or not: writing it twice does no harm.
-            (Some(Outcome::Succeeded), true) => count.completed.extend(index(pod)),
-            (Some(Outcome::Succeeded), false) => drop(succeeded.insert(uid.to_owned())),
-            (Some(Outcome::Failed), _) => drop(failed.insert(uid.to_owned())),
+        let has_succeeded = pods::phase(pod) == "Succeeded";
+        let is_replaced =
+            || !index(pod).and_then(|index| progress.to_replace.get(&index)).is_some_and(|kept| Arc::ptr_eq(kept, pod));
+        let has_failed = rules.has_failed(pod);
+        if end.is_none() && !has_succeeded && !(has_failed && is_replaced()) {
+            continue;
         }
         count.free.push(pod.clone());
+        // When the Job has failed, so has what still runs.
+        let fails = !has_succeeded && (has_failed || end == Some(Outcome::Failure));
+        if has_succeeded && !rules.is_indexed && !uncounted.failed.contains(uid) {
+            uncounted.succeeded.insert(uid.to_owned());
+        } else if fails && rules.belongs(pod) && rules.action(pod) != Action::Ignore {
+            uncounted.failed.insert(uid.to_owned());
+        }
     }
-    if is_indexed {
-        count.counted_succeeded = i32::try_from(count.completed.len()).unwrap_or(i32::MAX);
+    if rules.is_indexed {
+        // An index is complete or not: writing it twice does no harm.
+        count.succeeded = progress.completed.count();
     }
-    count.succeeded = count.counted_succeeded + i32::try_from(succeeded.len()).unwrap_or(0);
-    count.failed = count.counted_failed + i32::try_from(failed.len()).unwrap_or(0);
     let list = |uids: BTreeSet<String>| (!uids.is_empty()).then(|| uids.into_iter().collect());
-    let uncounted = UncountedTerminatedPods { succeeded: list(succeeded), failed: list(failed) };
-    count.uncounted = (uncounted != UncountedTerminatedPods::default()).then_some(uncounted);
+    let lists = UncountedTerminatedPods { succeeded: list(uncounted.succeeded), failed: list(uncounted.failed) };
+    count.uncounted = (lists != UncountedTerminatedPods::default()).then_some(lists);
     count
 }
 
-fn outcome(pod: &Pod) -> Option<Outcome> {
-    match pods::phase(pod) {
-        "Succeeded" => Some(Outcome::Succeeded),
-        "Failed" => Some(Outcome::Failed),
-        // Deleted, and its processes are gone: it did not get to say how it ended.
-        _ if pods::is_terminating(pod) && pod.metadata.deletion_grace_period_seconds == Some(0) => {
-            Some(Outcome::Failed)
-        }
-        _ => None,
-    }
+fn uid(pod: &Pod) -> &str {
+    pod.metadata.uid.as_deref().unwrap_or_default()
+}
+
+fn number(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::super::pod::{FINALIZER, INDEX};
-    use super::*;
-    use crate::fixtures::{Fixture, pod};
-
-    fn tracked(name: &str, phase: &str) -> Fixture {
-        let mut fixture = pod(name).phase(phase);
-        fixture.pod.metadata.finalizers = Some(vec![FINALIZER.into()]);
-        fixture
-    }
-
-    fn written(before: &JobStatus, count: &Count) -> JobStatus {
-        JobStatus {
-            succeeded: Some(count.counted_succeeded),
-            failed: Some(count.counted_failed),
-            completed_indexes: Some(indexes::text(&count.completed)),
-            uncounted_terminated_pods: count.uncounted.clone(),
-            ..before.clone()
-        }
-    }
-
-    // P-113
-    #[test]
-    fn a_deleted_pod_that_could_not_say_how_it_ended_has_failed() {
-        let mut gone = tracked("a", "Running").deleted();
-        assert_eq!(count(&JobStatus::default(), &[Arc::new(gone.pod.clone())], false).failed, 0, "it may yet succeed");
-        gone.pod.metadata.deletion_grace_period_seconds = Some(0);
-        assert_eq!(count(&JobStatus::default(), &[Arc::new(gone.pod)], false).failed, 1);
-    }
-
-    // P-114
-    #[test]
-    fn an_index_counts_once_however_many_pods_completed_it() {
-        let done = |name: &str| Arc::new(tracked(name, "Succeeded").annotation(INDEX, "4").pod);
-        let first = count(&JobStatus::default(), &[done("a"), done("b")], true);
-        assert_eq!((first.succeeded, first.completed.clone()), (1, BTreeSet::from([4])));
-        let again = count(&written(&JobStatus::default(), &first), &[done("c")], true);
-        assert_eq!((again.succeeded, again.uncounted), (1, None));
-    }
-
-    proptest! {
-        /// The controller may be stopped between any two of its writes, and users may delete pods it has let go.
-        // P-113
-        #[test]
-        fn every_pod_is_counted_exactly_once(
-            outcomes in prop::collection::vec(any::<bool>(), 1..12),
-            happenings in prop::collection::vec((0_u8..4, 0_usize..12), 0..80),
-        ) {
-            let mut status = JobStatus::default();
-            let mut present: Vec<Option<Fixture>> = outcomes.iter().enumerate().map(|(number, success)| {
-                Some(tracked(&number.to_string(), if *success { "Succeeded" } else { "Failed" }))
-            }).collect();
-            let mut free: Vec<Arc<Pod>> = Vec::new();
-            let let_go = |present: &mut Vec<Option<Fixture>>, pod: &Pod| {
-                for fixture in present.iter_mut().flatten().filter(|fixture| fixture.pod.metadata.uid == pod.metadata.uid) {
-                    fixture.pod.metadata.finalizers = None;
-                }
-            };
-            let look = |status: &JobStatus, present: &[Option<Fixture>]| {
-                let pods: Vec<_> = present.iter().flatten().map(|fixture| Arc::new(fixture.pod.clone())).collect();
-                count(status, &pods, false)
-            };
-            for (what, which) in happenings {
-                match what {
-                    // A run that gets as far as writing the status; what it may free is freed later, or never.
-                    0 => {
-                        let counted = look(&status, &present);
-                        free = counted.free.clone();
-                        status = written(&status, &counted);
-                    }
-                    1 => free.clear(),
-                    2 => if let Some(pod) = free.pop() { let_go(&mut present, &pod) },
-                    // Only pods without a finalizer vanish.
-                    _ => if let Some(place) = present.get_mut(which)
-                        && place.as_ref().is_some_and(|fixture| !is_tracked(&fixture.pod)) { *place = None },
-                }
-            }
-            for _ in 0..2 {
-                let counted = look(&status, &present);
-                status = written(&status, &counted);
-                counted.free.iter().for_each(|pod| let_go(&mut present, pod));
-            }
-            let successes = i32::try_from(outcomes.iter().filter(|success| **success).count()).unwrap();
-            let failures = i32::try_from(outcomes.len()).unwrap() - successes;
-            prop_assert_eq!((status.succeeded, status.failed), (Some(successes), Some(failures)));
-            prop_assert_eq!(status.uncounted_terminated_pods, None);
-        }
-    }
-}
+#[path = "counting_tests.rs"]
+mod tests;

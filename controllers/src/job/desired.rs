@@ -1,23 +1,20 @@
 //! What a Job does next (P-113): a plain function of the Job, its pods and the time.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::batch::v1::{Job, JobCondition, JobSpec, JobStatus};
+use k8s_openapi::api::batch::v1::{Job, JobCondition, JobStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::backoff;
-use super::counting::{Count, count};
-use super::indexes;
-use super::pod::index;
+use super::backoff::Failures;
+use super::counting::{Count, Outcome, Progress, look, settle};
+use super::pod::{New, is_tracked};
+use super::rules::Rules;
+use super::running::keep_running;
+use super::verdict::{Verdict, decided, judge, remaining_time};
 use crate::pod::Pod;
 use crate::pods;
-use crate::replicaset::order::first_to_go;
-
-/// Pods made in one round.
-const BURST: usize = 500;
 
 /// What to do now, in this order.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,17 +22,18 @@ pub(crate) struct Plan {
     pub(crate) status: JobStatus,
     /// Pods that lose their finalizer when the status is written.
     pub(crate) free: Vec<Arc<Pod>>,
-    /// Pods that go uncounted: too many, or the Job is suspended.
+    /// Pods that go uncounted: too many, or the Job is suspended or has what it wants.
     pub(crate) dismiss: Vec<Arc<Pod>>,
-    /// Pods that go because the Job is over.
+    /// Pods that go because the Job has failed.
     pub(crate) delete: Vec<Arc<Pod>>,
-    /// Pods to make; the index of each if the Job is an Indexed one.
-    pub(crate) create: Vec<Option<i32>>,
+    pub(crate) create: Vec<New>,
     /// The Job's time to live is over.
     pub(crate) remove: bool,
     pub(crate) again: Option<Duration>,
     /// For the user: reason and message.
     pub(crate) event: Option<Note>,
+    /// To be remembered once the status is written.
+    pub(crate) failures: Failures,
 }
 
 /// An Event to be.
@@ -46,65 +44,83 @@ pub(crate) struct Note {
     pub(crate) message: String,
 }
 
-/// How a Job ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Verdict {
-    Success,
-    Failure(&'static str, &'static str),
-}
-
 /// When and how the Job has ended: `Complete` or `Failed`.
 pub(crate) fn finished(job: &Job) -> Option<&JobCondition> {
     let conditions = job.status.as_ref()?.conditions.as_deref().unwrap_or_default();
     conditions.iter().find(|known| matches!(known.type_.as_str(), "Complete" | "Failed") && known.status == "True")
 }
 
-/// Plans one round; `pods` are those that the Job controls.
-pub(crate) fn desired(job: &Job, pods: &[Arc<Pod>], now: Timestamp) -> Plan {
+/// Plans one round; `pods` are those that the Job controls, `failures` what was remembered of earlier ones.
+pub(crate) fn desired(job: &Job, pods: &[Arc<Pod>], failures: Option<Failures>, now: Timestamp) -> Plan {
     let before = job.status.clone().unwrap_or_default();
     let mut plan = Plan { status: before.clone(), ..Plan::default() };
     let Some(spec) = &job.spec else { return plan };
-    let is_indexed = spec.completion_mode.as_deref() == Some("Indexed");
-    let counted = count(&before, pods, is_indexed);
     let active: Vec<Arc<Pod>> = pods.iter().filter(|pod| pods::is_active(pod)).cloned().collect();
-    plan.free = counted.free.clone();
-    if job.metadata.deletion_timestamp.is_some() {
+    let finished = finished(job);
+    if job.metadata.deletion_timestamp.is_some() || finished.is_some() {
+        plan.free = pods.iter().filter(|pod| is_tracked(pod)).cloned().collect();
+        if let Some(condition) = finished.filter(|_| job.metadata.deletion_timestamp.is_none()) {
+            plan.delete = active;
+            live_on(job, condition, &mut plan, now);
+        }
         return plan;
     }
-    if let Some(condition) = finished(job) {
-        plan.delete = active;
-        live_on(job, condition, &mut plan, now);
-        return plan;
-    }
-    let terminating = pods.iter().filter(|pod| pods::is_terminating(pod) && !pods::is_finished(pod)).count();
-    write_counts(&mut plan.status, &counted, is_indexed, &active, terminating);
+    let rules = Rules::of(spec);
+    let progress = look(&rules, &before, pods);
+    plan.failures = match failures {
+        Some(known) => known.and(&progress.new_successes, &progress.new_failures),
+        None => anew(&rules, pods),
+    };
     let is_suspended = spec.suspend.unwrap_or(false);
     suspend(&mut plan, is_suspended, now);
-    let verdict = decided(&before).or_else(|| judge(spec, &plan.status, &counted, pods, now));
+    let verdict = decided(&before).or_else(|| judge(spec, &rules, &plan.status, &progress, pods, now));
+    let counted = settle(&rules, &before, &progress, pods, verdict.as_ref().map(|verdict| verdict.outcome));
+    let terminating = pods.iter().filter(|pod| pods::is_terminating(pod) && !pods::is_finished(pod)).count();
+    write_counts(&mut plan.status, &counted, &active, terminating);
+    write_indexes(&mut plan.status, &rules, &progress);
+    plan.free = counted.free;
     if let Some(verdict) = verdict {
         let is_settled = active.is_empty() && terminating == 0 && counted.uncounted.is_none();
-        end(&mut plan, verdict, is_settled, now);
-        plan.delete = active;
+        match verdict.outcome {
+            Outcome::Success => plan.dismiss = active,
+            Outcome::Failure => plan.delete = active,
+        }
+        end(&mut plan, &verdict, is_settled, now);
     } else if is_suspended {
         plan.dismiss = active;
     } else {
-        keep_running(spec, &counted, pods, active, terminating, &mut plan, now);
+        keep_running(spec, &rules, &progress, pods, active, &mut plan, now);
         let deadline = remaining_time(spec, &plan.status, now);
         plan.again = plan.again.into_iter().chain(deadline).min();
     }
     plan
 }
 
-fn write_counts(status: &mut JobStatus, counted: &Count, is_indexed: bool, active: &[Arc<Pod>], terminating: usize) {
+/// The failures in a row, by the pods that are there.
+fn anew(rules: &Rules<'_>, pods: &[Arc<Pod>]) -> Failures {
+    let ended = |how: &dyn Fn(&Pod) -> bool| pods.iter().filter(|pod| how(pod)).cloned().collect::<Vec<_>>();
+    // Without a finalizer, one that is deleted was dismissed.
+    let has_failed = |pod: &Pod| pods::phase(pod) == "Failed" || (is_tracked(pod) && rules.has_failed(pod));
+    Failures::default().and(&ended(&|pod| pods::phase(pod) == "Succeeded"), &ended(&has_failed))
+}
+
+fn write_counts(status: &mut JobStatus, counted: &Count, active: &[Arc<Pod>], terminating: usize) {
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     status.active = Some(number(active.len()));
     status.ready = Some(number(active.iter().filter(|pod| pods::is_ready(pod)).count()));
     status.terminating = Some(number(terminating));
-    status.succeeded = Some(counted.counted_succeeded);
-    status.failed = Some(counted.counted_failed);
+    status.succeeded = Some(counted.succeeded);
+    status.failed = Some(counted.failed);
     status.uncounted_terminated_pods = counted.uncounted.clone();
-    if is_indexed && !counted.completed.is_empty() {
-        status.completed_indexes = Some(indexes::text(&counted.completed));
+}
+
+fn write_indexes(status: &mut JobStatus, rules: &Rules<'_>, progress: &Progress) {
+    if rules.is_indexed {
+        status.completed_indexes = (!progress.completed.is_empty()).then(|| progress.completed.to_string());
+    }
+    if rules.limit_per_index.is_some() {
+        // Empty says that it is watched and none has failed.
+        status.failed_indexes = Some(progress.failed_indexes.to_string());
     }
 }
 
@@ -127,143 +143,26 @@ fn suspend(plan: &mut Plan, is_suspended: bool, now: Timestamp) {
     plan.event = Some(Note { is_warning: false, reason, message: message.to_owned() });
 }
 
-/// What an earlier round has decided while pods were still ending.
-fn decided(status: &JobStatus) -> Option<Verdict> {
-    let conditions = status.conditions.as_deref().unwrap_or_default();
-    let holds = |type_: &str| conditions.iter().find(|known| known.type_ == type_ && known.status == "True");
-    if holds("SuccessCriteriaMet").is_some() {
-        return Some(Verdict::Success);
-    }
-    let target = holds("FailureTarget")?;
-    let known = [BACKOFF_LIMIT, DEADLINE].into_iter().find(|(reason, _)| Some(*reason) == target.reason.as_deref());
-    known.map(|(reason, message)| Verdict::Failure(reason, message))
-}
-
-const BACKOFF_LIMIT: (&str, &str) = ("BackoffLimitExceeded", "Job has reached the specified backoff limit");
-const DEADLINE: (&str, &str) = ("DeadlineExceeded", "Job was active longer than specified deadline");
-
-fn judge(spec: &JobSpec, status: &JobStatus, counted: &Count, pods: &[Arc<Pod>], now: Timestamp) -> Option<Verdict> {
-    let limit = spec.backoff_limit.unwrap_or(6);
-    if counted.failed > limit || too_many_restarts(spec, limit, pods) {
-        return Some(Verdict::Failure(BACKOFF_LIMIT.0, BACKOFF_LIMIT.1));
-    }
-    if remaining_time(spec, status, now).is_some_and(|left| left.is_zero()) {
-        return Some(Verdict::Failure(DEADLINE.0, DEADLINE.1));
-    }
-    let is_done = match spec.completions {
-        Some(wanted) => counted.succeeded >= wanted,
-        // A work queue: one success says that there is nothing left, the others finish what they have.
-        None => counted.succeeded > 0 && !pods.iter().any(|pod| pods::is_active(pod)),
-    };
-    is_done.then_some(Verdict::Success)
-}
-
-/// With restartPolicy OnFailure it is containers that fail, inside of pods that stay.
-fn too_many_restarts(spec: &JobSpec, limit: i32, pods: &[Arc<Pod>]) -> bool {
-    let policy = spec.template.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
-    if policy != Some("OnFailure") {
-        return false;
-    }
-    let restarts: i32 = pods
-        .iter()
-        .filter(|pod| pods::is_active(pod))
-        .filter_map(|pod| pod.status.as_ref())
-        .flat_map(|status| status.container_statuses.iter().chain(&status.init_container_statuses))
-        .map(|status| status.restart_count)
-        .sum();
-    if limit == 0 { restarts > 0 } else { restarts >= limit }
-}
-
-/// What is left of `activeDeadlineSeconds`.
-fn remaining_time(spec: &JobSpec, status: &JobStatus, now: Timestamp) -> Option<Duration> {
-    let limit = SignedDuration::from_secs(spec.active_deadline_seconds?);
-    let left = limit - now.duration_since(status.start_time.as_ref()?.0);
-    Some(if left.is_negative() { Duration::ZERO } else { left.unsigned_abs() })
-}
-
 /// Says how it ends, and once no pod is left, that it has ended.
-fn end(plan: &mut Plan, verdict: Verdict, is_settled: bool, now: Timestamp) {
+fn end(plan: &mut Plan, verdict: &Verdict, is_settled: bool, now: Timestamp) {
+    let Verdict { outcome, reason, message } = verdict;
     let status = &mut plan.status;
-    let note = match verdict {
-        Verdict::Success => {
-            let (reason, message) = ("CompletionsReached", "Reached expected number of succeeded pods");
-            set(status, "SuccessCriteriaMet", true, reason, message, now);
-            if is_settled {
-                set(status, "Complete", true, reason, message, now);
-                status.completion_time = Some(Time(now));
-            }
+    let (ends, ended) = match outcome {
+        Outcome::Success => ("SuccessCriteriaMet", "Complete"),
+        Outcome::Failure => ("FailureTarget", "Failed"),
+    };
+    set(status, ends, true, reason, message, now);
+    if !is_settled {
+        return;
+    }
+    set(status, ended, true, reason, message, now);
+    plan.event = Some(match outcome {
+        Outcome::Success => {
+            status.completion_time = Some(Time(now));
             Note { is_warning: false, reason: "Completed", message: "Job completed".to_owned() }
         }
-        Verdict::Failure(reason, message) => {
-            set(status, "FailureTarget", true, reason, message, now);
-            if is_settled {
-                set(status, "Failed", true, reason, message, now);
-            }
-            Note { is_warning: true, reason, message: message.to_owned() }
-        }
-    };
-    if is_settled {
-        plan.event = Some(note);
-    }
-}
-
-fn keep_running(
-    spec: &JobSpec,
-    counted: &Count,
-    pods: &[Arc<Pod>],
-    active: Vec<Arc<Pod>>,
-    terminating: usize,
-    plan: &mut Plan,
-    now: Timestamp,
-) {
-    let parallelism = usize::try_from(spec.parallelism.unwrap_or(1)).unwrap_or(0);
-    let is_indexed = spec.completion_mode.as_deref() == Some("Indexed");
-    let mut active = active;
-    if is_indexed {
-        plan.dismiss.extend(strays(spec, counted, &mut active));
-    }
-    let wanted = match spec.completions {
-        Some(completions) => usize::try_from(completions - counted.succeeded).unwrap_or(0).min(parallelism),
-        None if counted.succeeded > 0 => active.len().min(parallelism),
-        None => parallelism,
-    };
-    // With this policy a pod is only replaced when it has ended.
-    let waits = spec.pod_replacement_policy.as_deref() == Some("Failed");
-    let present = active.len() + if waits { terminating } else { 0 };
-    if active.len() > wanted {
-        let surplus = active.len() - wanted;
-        plan.dismiss.extend(first_to_go(active, now).into_iter().take(surplus));
-        return;
-    }
-    let missing = wanted.saturating_sub(present).min(BURST);
-    if missing == 0 {
-        return;
-    }
-    if let Some(left) = backoff::remaining(pods.iter().map(|pod| &**pod), now) {
-        plan.again = Some(left);
-        return;
-    }
-    if is_indexed {
-        let kept = pods.iter().filter(|pod| pods::is_active(pod) || (waits && !pods::is_finished(pod)));
-        let taken: BTreeSet<i32> = kept.filter_map(|pod| index(pod)).collect();
-        let open = (0..spec.completions.unwrap_or(0))
-            .filter(|index| !counted.completed.contains(index) && !taken.contains(index));
-        plan.create = open.take(missing).map(Some).collect();
-    } else {
-        plan.create = vec![None; missing];
-    }
-}
-
-/// Takes out of `active` what works on an index that is complete, taken by another pod, or not there.
-fn strays(spec: &JobSpec, counted: &Count, active: &mut Vec<Arc<Pod>>) -> Vec<Arc<Pod>> {
-    let mut taken = BTreeSet::new();
-    let completions = spec.completions.unwrap_or(0);
-    let (kept, strays) = std::mem::take(active).into_iter().partition(|pod| {
-        index(pod)
-            .is_some_and(|index| index < completions && !counted.completed.contains(&index) && taken.insert(index))
+        Outcome::Failure => Note { is_warning: true, reason, message: message.clone() },
     });
-    *active = kept;
-    strays
 }
 
 /// A Job that is over stays for its time to live.

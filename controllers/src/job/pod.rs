@@ -15,15 +15,44 @@ pub(crate) const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
 pub(crate) const IGNORED_FAILURES: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
 const VARIABLE: &str = "JOB_COMPLETION_INDEX";
 
-/// A pod of the Job, for this completion index if it is an Indexed one.
-pub(crate) fn pod(job: &Job, index: Option<i32>) -> core::Pod {
+/// A pod to be made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct New {
+    /// Which one it is, of an Indexed Job.
+    pub(crate) index: Option<i32>,
+    /// How often its index has failed, where each index has its own limit.
+    pub(crate) failures: Option<Failures>,
+}
+
+/// Failures of one index, which its pods hand on to those that replace them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Failures {
+    pub(crate) counted: i32,
+    pub(crate) ignored: i32,
+}
+
+impl Failures {
+    pub(crate) fn total(self) -> i32 {
+        self.counted.saturating_add(self.ignored)
+    }
+}
+
+/// A pod of the Job.
+pub(crate) fn pod(job: &Job, new: New) -> core::Pod {
     let template = job.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
     let mut pod = pod_from(&template, job);
     pod.metadata.finalizers.get_or_insert_default().push(FINALIZER.to_owned());
-    let Some(index) = index else { return pod };
+    let Some(index) = new.index else { return pod };
     let name = format!("{}-{index}", job.metadata.name.as_deref().unwrap_or_default());
     pod.metadata.generate_name = Some(format!("{name}-"));
-    pod.metadata.annotations.get_or_insert_default().insert(INDEX.to_owned(), index.to_string());
+    let annotations = pod.metadata.annotations.get_or_insert_default();
+    annotations.insert(INDEX.to_owned(), index.to_string());
+    if let Some(failures) = new.failures {
+        annotations.insert(FAILURES.to_owned(), failures.counted.to_string());
+        if failures.ignored > 0 {
+            annotations.insert(IGNORED_FAILURES.to_owned(), failures.ignored.to_string());
+        }
+    }
     pod.metadata.labels.get_or_insert_default().insert(INDEX.to_owned(), index.to_string());
     let spec = pod.spec.get_or_insert_default();
     spec.hostname = Some(name);
@@ -51,7 +80,17 @@ fn tell_index(container: &mut Container) {
 
 /// The completion index of a pod.
 pub(crate) fn index(pod: &Pod) -> Option<i32> {
-    pod.metadata.annotations.as_ref()?.get(INDEX)?.parse().ok()
+    number(pod, INDEX)
+}
+
+/// The failures of its index before this pod. Users may write annotations: what is no count is none.
+pub(crate) fn failures(pod: &Pod) -> Failures {
+    let count = |name| number(pod, name).unwrap_or(0).max(0);
+    Failures { counted: count(FAILURES), ignored: count(IGNORED_FAILURES) }
+}
+
+fn number(pod: &Pod, annotation: &str) -> Option<i32> {
+    pod.metadata.annotations.as_ref()?.get(annotation)?.parse().ok()
 }
 
 /// Whether the pod still waits to be counted.
@@ -71,16 +110,28 @@ mod tests {
     fn an_index_is_in_name_hostname_and_environment() {
         let spec = JobSpec { template: template("work:1"), ..JobSpec::default() };
         let job = Job { metadata: meta("sum"), spec: Some(spec), status: None };
-        let indexed = pod(&job, Some(3));
+        let indexed = pod(&job, New { index: Some(3), failures: None });
         assert_eq!(indexed.metadata.generate_name.as_deref(), Some("sum-3-"));
         assert_eq!(index(&Pod::of(&indexed)), Some(3));
         assert_eq!(indexed.metadata.labels.as_ref().unwrap()[INDEX], "3");
         let spec = indexed.spec.clone().unwrap();
         assert_eq!(spec.hostname.as_deref(), Some("sum-3"));
         assert_eq!(spec.containers[0].env.as_ref().unwrap()[0].name, "JOB_COMPLETION_INDEX");
-        let plain = pod(&job, None);
+        let plain = pod(&job, New::default());
         assert_eq!(plain.metadata.generate_name.as_deref(), Some("sum-"));
         let plain = Pod::of(&plain);
         assert_eq!((index(&plain), is_tracked(&plain)), (None, true));
+    }
+    #[test]
+    fn failures_of_an_index_are_handed_on() {
+        let job = Job { metadata: meta("sum"), ..Job::default() };
+        for (failures_so_far, written) in [((0, 0), ("0", None)), ((2, 1), ("2", Some("1")))] {
+            let known = Failures { counted: failures_so_far.0, ignored: failures_so_far.1 };
+            let pod = pod(&job, New { index: Some(0), failures: Some(known) });
+            let annotations = pod.metadata.annotations.clone().unwrap();
+            let ignored = annotations.get(IGNORED_FAILURES).map(String::as_str);
+            assert_eq!((annotations[FAILURES].as_str(), ignored), written);
+            assert_eq!(failures(&Pod::of(&pod)), known);
+        }
     }
 }

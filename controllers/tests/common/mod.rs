@@ -149,7 +149,8 @@ pub(crate) async fn set_ready(client: &Client, name: &str, status: &str) {
 }
 
 /// Runs every pod that has a node: gives it an address, says it is Running and, unless its image says `broken`, Ready;
-/// one whose image says `succeeds` or `fails` has ended at once. Removes a pod when it is to go.
+/// one whose image says `succeeds` or `fails` has ended at once. Removes a pod when it is to go, unless its image says
+/// that it `lingers`.
 async fn kubelet(client: Client) {
     let watching = watcher(Api::<Pod>::all(client.clone()), watcher::Config::default());
     let mut events = std::pin::pin!(watching.default_backoff());
@@ -162,13 +163,16 @@ async fn kubelet(client: Client) {
         }
         let api: Api<Pod> = Api::namespaced(client.clone(), pod.metadata.namespace.as_deref().unwrap());
         let name = pod.metadata.name.clone().unwrap();
+        let image = spec.containers[0].image.as_deref().unwrap_or_default();
         if pod.metadata.deletion_timestamp.is_some() {
+            if image.contains("lingers") {
+                continue;
+            }
             // Somebody else may have been faster.
             let _ = api.delete(&name, &DeleteParams::default().grace_period(0)).await;
         } else if pod.status.as_ref().is_none_or(|status| status.pod_ip.is_none()) {
             addresses += 1;
             let ip = format!("10.244.{}.{}", addresses / 250, addresses % 250 + 2);
-            let image = spec.containers[0].image.as_deref().unwrap_or_default();
             let status = match image {
                 _ if image.contains("succeeds") => ended(&ip, "Succeeded"),
                 _ if image.contains("fails") => ended(&ip, "Failed"),
