@@ -57,6 +57,9 @@ fn default(object: &mut Value) {
     set_default(spec, "suspend", false);
     set_default(spec, "successfulJobsHistoryLimit", 3);
     set_default(spec, "failedJobsHistoryLimit", 1);
+    if let Some(job) = spec.pointer_mut("/jobTemplate/spec") {
+        job::default_policy(job);
+    }
     if let Some(template) = spec.pointer_mut("/jobTemplate/spec/template") {
         template::default_template(template);
     }

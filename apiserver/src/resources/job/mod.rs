@@ -1,5 +1,6 @@
 //! Job: pods that run until enough of them have finished (P-113, P-114).
 
+mod policies;
 mod validation;
 
 use serde_json::{Value, json};
@@ -65,7 +66,15 @@ fn default(object: &mut Value) {
     set_default(spec, "suspend", false);
     let replacement = if has(spec, "/podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
     set_default_text(spec, "podReplacementPolicy", replacement);
+    default_policy(spec);
     template::default(object);
+}
+
+/// What is also filled in before there is a Job: a condition that a rule names is one that holds.
+pub(super) fn default_policy(spec: &mut Value) {
+    let rules = spec.pointer_mut("/podFailurePolicy/rules").and_then(Value::as_array_mut);
+    let patterns = rules.into_iter().flatten().filter_map(|rule| rule.get_mut("onPodConditions")?.as_array_mut());
+    patterns.flatten().for_each(|pattern| set_default_text(pattern, "status", "True"));
 }
 
 /// Gives a new Job the selector and labels that tell its pods from all others (P-113).
@@ -174,6 +183,11 @@ mod tests {
         for (field, value) in expected {
             assert_eq!(object["spec"][field], value, "{field}");
         }
+        let rules = json!([{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]);
+        let careful = job(json!({"backoffLimitPerIndex": 1, "podFailurePolicy": {"rules": rules}}));
+        assert_eq!(careful["spec"]["backoffLimit"], json!(i32::MAX));
+        assert_eq!(careful["spec"]["podReplacementPolicy"], "Failed");
+        assert_eq!(at(&careful, "/spec/podFailurePolicy/rules/0/onPodConditions/0/status"), "True");
         let queue = job(json!({"parallelism": 3}));
         assert_eq!(queue["spec"].get("completions"), None);
     }

@@ -2,15 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::{NAME_LABELS, UID_LABELS};
+use super::{NAME_LABELS, UID_LABELS, policies};
 use crate::registry::FieldError;
 use crate::resources::check::Errors;
-use crate::resources::json::{at, has, integer, is_true, list, text};
+use crate::resources::json::{at, has, integer, is_true, text};
 use crate::resources::meta;
 use crate::resources::template::{self, Restart};
 
 /// More pods than this at a time are not allowed where each has a number, because the status names them all.
 const INDEXED_PARALLELISM: i64 = 100_000;
+/// The name of whoever manages a Job in place of our controller.
+const MANAGER_LENGTH: usize = 63;
 /// Fields that never change.
 const FIXED: [&str; 7] = [
     "selector",
@@ -70,17 +72,13 @@ pub(in crate::resources) fn validate_spec(errors: &mut Errors, field: &str, spec
         let why = format!("must be less than or equal to {INDEXED_PARALLELISM} when completion mode is Indexed");
         errors.invalid(format!("{field}.parallelism"), parallelism, why);
     }
-    if !indexed && has(spec, "/backoffLimitPerIndex") {
-        let value = at(spec, "/backoffLimitPerIndex").clone();
-        errors.invalid(format!("{field}.backoffLimitPerIndex"), value, "requires indexed completion mode");
-    }
-    if has(spec, "/maxFailedIndexes") && !has(spec, "/backoffLimitPerIndex") {
-        errors.required(format!("{field}.backoffLimitPerIndex"), "when maxFailedIndexes is specified");
-    }
-    failure_policy(errors, field, spec);
-    if has(spec, "/podReplacementPolicy") {
-        let policy = text(spec, "/podReplacementPolicy");
-        errors.one_of(format!("{field}.podReplacementPolicy"), policy, &["Failed", "TerminatingOrFailed"]);
+    policies::validate(errors, field, spec);
+    if has(spec, "/managedBy") {
+        let manager = text(spec, "/managedBy");
+        if manager.len() > MANAGER_LENGTH {
+            errors.too_long(format!("{field}.managedBy"), MANAGER_LENGTH);
+        }
+        errors.rule(format!("{field}.managedBy"), manager, domain_prefixed(manager));
     }
     if has(spec, "/template") {
         let template = at(spec, "/template");
@@ -90,36 +88,11 @@ pub(in crate::resources) fn validate_spec(errors: &mut Errors, field: &str, spec
     }
 }
 
-fn failure_policy(errors: &mut Errors, field: &str, spec: &Value) {
-    if !has(spec, "/podFailurePolicy") {
-        return;
+fn domain_prefixed(name: &str) -> Result<(), String> {
+    if name.contains('/') {
+        return meta::qualified_name(name);
     }
-    let restart = text(spec, "/template/spec/restartPolicy");
-    if restart == "OnFailure" {
-        let why = "only \"Never\" is supported when podFailurePolicy is specified";
-        errors.invalid(format!("{field}.template.spec.restartPolicy"), restart, why);
-    }
-    for (index, rule) in list(spec, "/podFailurePolicy/rules").iter().enumerate() {
-        let field = format!("{field}.podFailurePolicy.rules[{index}]");
-        let action = text(rule, "/action");
-        errors.one_of(format!("{field}.action"), action, &["Count", "FailIndex", "FailJob", "Ignore"]);
-        let conditions = list(rule, "/onPodConditions");
-        if has(rule, "/onExitCodes") != conditions.is_empty() {
-            let why = "specifying one of OnExitCodes and OnPodConditions is required";
-            errors.invalid(field.as_str(), rule.clone(), why);
-        }
-        if has(rule, "/onExitCodes") {
-            let operator = text(rule, "/onExitCodes/operator");
-            errors.one_of(format!("{field}.onExitCodes.operator"), operator, &["In", "NotIn"]);
-            if list(rule, "/onExitCodes/values").is_empty() {
-                errors.invalid(format!("{field}.onExitCodes.values"), json!([]), "at least one value is required");
-            }
-        }
-        for (index, condition) in conditions.iter().enumerate() {
-            let kind = text(condition, "/type");
-            errors.rule(format!("{field}.onPodConditions[{index}].type"), kind, meta::qualified_name(kind));
-        }
-    }
+    Err("must be a domain-prefixed path (such as \"acme.io/foo\")".to_owned())
 }
 
 /// What the server has generated is as it must be: nobody else's pods are taken (P-113).
@@ -183,7 +156,6 @@ mod tests {
     #[test]
     fn on_create() {
         let pod = |policy: Value| json!({"template": {"spec": {"restartPolicy": policy, "containers": [{"name": "c", "image": "i"}]}}});
-        let rule = |rule: Value| json!({"podFailurePolicy": {"rules": [rule]}});
         let rows = [
             ("P-113", json!({}), vec![]),
             ("P-113", pod(json!("OnFailure")), vec![]),
@@ -195,12 +167,12 @@ mod tests {
                 vec!["spec.template.metadata.labels", "spec.selector"],
             ),
             ("P-113", json!({"manualSelector": true}), vec!["spec.selector"]),
-            ("P-113", rule(json!({"action": "FailJob", "onExitCodes": {"operator": "In", "values": [1]}})), vec![]),
-            ("P-113", rule(json!({"action": "FailJob"})), vec!["spec.podFailurePolicy.rules[0]"]),
+            ("managed", json!({"managedBy": "example.com/queue"}), vec![]),
+            ("managed by whom?", json!({"managedBy": "queue"}), vec!["spec.managedBy"]),
+            ("managed by many words", json!({"managedBy": format!("a.b/{}", "c".repeat(60))}), vec!["spec.managedBy"]),
             ("P-114", json!({"completionMode": "Indexed", "completions": 3}), vec![]),
             ("P-114", json!({"completionMode": "Indexed", "parallelism": 2}), vec!["spec.completions"]),
             ("P-114", json!({"completionMode": "Twice"}), vec!["spec.completionMode"]),
-            ("P-114", json!({"backoffLimitPerIndex": 1}), vec!["spec.backoffLimitPerIndex"]),
         ];
         for (statement, change, expected) in rows {
             assert_eq!(fields(&job(change.clone()), None), expected, "{statement}: {change}");
@@ -222,6 +194,9 @@ mod tests {
         assert_eq!(fields(&grown, Some(&indexed)), ["spec.completions"], "A-067");
         grown["spec"]["parallelism"] = json!(5);
         assert!(fields(&grown, Some(&indexed)).is_empty(), "P-114");
+        let by_index = job(json!({"completionMode": "Indexed", "completions": 3, "backoffLimitPerIndex": 1}));
+        let early = json!({"rules": [{"succeededCount": 1}]});
+        let policy = json!({"rules": []});
         let rows = [
             ("A-067", &plain, "/spec/parallelism", json!(4), vec![]),
             ("A-067", &plain, "/spec/suspend", json!(true), vec![]),
@@ -230,6 +205,19 @@ mod tests {
             ("A-067", &plain, "/spec/template/spec/nodeSelector", json!({"a": "b"}), vec!["spec.template"]),
             ("A-067", &suspended, "/spec/template/spec/nodeSelector", json!({"a": "b"}), vec![]),
             ("A-067", &suspended, image, json!("other"), vec!["spec.template"]),
+            ("fixed", &plain, "/spec/managedBy", json!("example.com/queue"), vec!["spec.managedBy"]),
+            ("fixed", &indexed, "/spec/backoffLimitPerIndex", json!(1), vec!["spec.backoffLimitPerIndex"]),
+            ("fixed", &indexed, "/spec/successPolicy", early, vec!["spec.successPolicy"]),
+            (
+                "fixed",
+                &plain,
+                "/spec/podFailurePolicy",
+                policy,
+                vec!["spec.podReplacementPolicy", "spec.podFailurePolicy"],
+            ),
+            ("free", &plain, "/spec/backoffLimit", json!(1), vec![]),
+            ("free", &plain, "/spec/podReplacementPolicy", json!("Failed"), vec![]),
+            ("free", &by_index, "/spec/maxFailedIndexes", json!(1), vec![]),
             ("A-067", &plain, "/spec/selector", json!({"matchLabels": {"job-name": "j"}}), vec!["spec.selector"]),
         ];
         for (statement, old, pointer, value, expected) in rows {
