@@ -6,7 +6,7 @@ mod common;
 
 use common::{Lab, becomes, settles};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PropagationPolicy};
 use serde_json::{Value, json};
@@ -382,5 +382,22 @@ async fn a_cron_job_remembers_its_last_success_and_keeps_no_more_than_it_should(
     let pause = Patch::Merge(json!({"spec": {"suspend": true}}));
     lab.api::<CronJob>().patch("done", &PatchParams::default(), &pause).await.unwrap();
     settles(lab.api(), "no jobs are kept", <[Job]>::is_empty).await;
+    lab.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_is_missed_is_told() {
+    let lab = Lab::start(1).await;
+    // No start is in time to the nanosecond.
+    lab.create::<CronJob>(cron("late", "succeeds:1", json!({"startingDeadlineSeconds": 0}))).await;
+    let events = settles(lab.api(), "told", |events: &[Event]| {
+        events.iter().any(|event| event.reason.as_deref() == Some("MissSchedule"))
+    })
+    .await;
+    let told = events.iter().find(|event| event.reason.as_deref() == Some("MissSchedule")).unwrap();
+    assert_eq!((told.involved_object.name.as_deref(), told.type_.as_deref()), (Some("late"), Some("Warning")));
+    let message = told.message.as_deref().unwrap();
+    assert!(message.starts_with("Missed scheduled time to start a job: "), "{message}");
+    assert_eq!(lab.api::<Job>().list(&Default::default()).await.unwrap().items.len(), 0);
     lab.stop().await;
 }

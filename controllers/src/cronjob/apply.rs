@@ -1,6 +1,7 @@
 //! Carries out what [`desired`] plans.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client};
 
-use super::desired::{Start, desired, object_reference};
+use super::desired::{Start, desired, missed_message, object_reference};
 use crate::cache::{Cache, Key};
 use crate::caches::Caches;
 use crate::error::{Error, is_status, sentence};
@@ -31,6 +32,8 @@ pub(crate) struct CronJobs {
     jobs: Arc<Cache<Job>>,
     queue: Arc<Queue<Key>>,
     recorder: Recorder,
+    /// The missed start of each CronJob that was told of last: a miss is seen again until the next start.
+    missed: Mutex<HashMap<Key, Timestamp>>,
 }
 
 /// Makes the controller and has the caches feed its queue.
@@ -52,7 +55,14 @@ pub(crate) fn wire(client: Client, caches: &Caches, recorder: &Recorder) -> Arc<
         }
     });
     let recorder = recorder.named("cronjob-controller");
-    Arc::new(CronJobs { client, crons: caches.cron_jobs.clone(), jobs: caches.jobs.clone(), queue, recorder })
+    Arc::new(CronJobs {
+        client,
+        crons: caches.cron_jobs.clone(),
+        jobs: caches.jobs.clone(),
+        queue,
+        recorder,
+        missed: Mutex::default(),
+    })
 }
 
 impl Reconciler for CronJobs {
@@ -70,13 +80,21 @@ impl Reconciler for CronJobs {
     }
 
     async fn reconcile(&self, key: &Key) -> Result<Next, Error> {
-        let Some(cron) = self.crons.get(key) else { return Ok(Next::Wait) };
+        let Some(cron) = self.crons.get(key) else {
+            self.is_new_miss(key, None);
+            return Ok(Next::Wait);
+        };
         let uid = cron.metadata.uid.as_deref().unwrap_or_default();
         let mut jobs = self.jobs.in_namespace(&key.namespace);
         jobs.retain(|job| pods::is_controlled_by(&job.metadata, uid));
         let plan = desired(&cron, &jobs, Timestamp::now());
         for (reason, message) in plan.notes {
             self.recorder.normal(&*cron, reason, message);
+        }
+        if self.is_new_miss(key, plan.missed)
+            && let Some(due) = plan.missed
+        {
+            self.recorder.warning(&*cron, "MissSchedule", missed_message(due));
         }
         if let Some((reason, message)) = plan.problem {
             self.recorder.warning(&*cron, reason, message);
@@ -98,6 +116,16 @@ impl Reconciler for CronJobs {
 }
 
 impl CronJobs {
+    /// Remembers the start that a CronJob has missed; whether it is another than before.
+    fn is_new_miss(&self, key: &Key, missed: Option<Timestamp>) -> bool {
+        let mut known = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match missed {
+            Some(due) => known.insert(key.clone(), due),
+            None => known.remove(key),
+        };
+        before != missed
+    }
+
     async fn start(&self, cron: &CronJob, start: Start, status: &mut CronJobStatus) -> Result<(), Error> {
         let api: Api<Job> =
             Api::namespaced(self.client.clone(), cron.metadata.namespace.as_deref().unwrap_or_default());

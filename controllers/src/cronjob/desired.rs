@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) again: Option<Duration>,
     /// Normal Events: reason and message.
     pub(crate) notes: Vec<(&'static str, String)>,
+    /// The start that comes too late for its deadline.
+    pub(crate) missed: Option<Timestamp>,
     /// A Warning: nothing can be started.
     pub(crate) problem: Option<(&'static str, String)>,
 }
@@ -78,7 +80,7 @@ fn start(
     now: Timestamp,
 ) {
     let until = |time: Timestamp| time.duration_since(now).unsigned_abs() + Duration::from_millis(10);
-    let since = since(cron, spec, now);
+    let since = since(cron, now);
     let Some(due) = schedule.last_due(since, now, zone) else {
         plan.again = schedule.next(now.max(since), zone).map(until);
         if let Schedule::Every(_) = schedule {
@@ -91,6 +93,10 @@ fn start(
         Schedule::Fields(_) => schedule.next(now, zone),
     }
     .map(until);
+    if is_too_late(spec, due, now) {
+        plan.missed = Some(due);
+        return;
+    }
     match spec.concurrency_policy.as_deref() {
         Some("Forbid") if !active.is_empty() => {
             // It is made up for when they end, unless its deadline passes.
@@ -104,13 +110,20 @@ fn start(
     plan.create = Some(Start { at: due, job: Box::new(job(cron, spec, due)) });
 }
 
-/// Times after this one are to be started: the last that was, or as far back as the deadline reaches.
-fn since(cron: &CronJob, spec: &CronJobSpec, now: Timestamp) -> Timestamp {
+/// Times after this one are to be started: the last that was.
+fn since(cron: &CronJob, now: Timestamp) -> Timestamp {
     let last = cron.status.as_ref().and_then(|status| status.last_schedule_time.as_ref());
-    let since = last.or(cron.metadata.creation_timestamp.as_ref()).map_or(now, |time| time.0);
+    last.or(cron.metadata.creation_timestamp.as_ref()).map_or(now, |time| time.0)
+}
+
+fn is_too_late(spec: &CronJobSpec, due: Timestamp, now: Timestamp) -> bool {
     let deadline = spec.starting_deadline_seconds.map(SignedDuration::from_secs);
-    let earliest = deadline.and_then(|deadline| now.checked_sub(deadline).ok());
-    earliest.map_or(since, |earliest| since.max(earliest))
+    deadline.is_some_and(|deadline| now.duration_since(due) > deadline)
+}
+
+/// What to tell of a start that was missed.
+pub(crate) fn missed_message(due: Timestamp) -> String {
+    format!("Missed scheduled time to start a job: {}", due.strftime("%a, %d %b %Y %H:%M:%S +0000"))
 }
 
 fn job(cron: &CronJob, spec: &CronJobSpec, at: Timestamp) -> Job {

@@ -75,8 +75,23 @@ fn a_job_starts_when_its_time_has_come() {
         let plan = desired(&cron(spec), &jobs, at(now));
         assert_eq!(plan.create.map(|start| start.at), start.map(at), "{label}");
         assert_eq!(plan.delete.len(), deleted, "{label}");
-        assert_eq!(plan.problem, None, "{label}");
+        assert_eq!((plan.problem, plan.missed.is_some()), (None, label == "too late"), "{label}");
     }
+}
+
+#[test]
+fn a_start_that_is_too_late_is_named_and_the_next_one_is_waited_for() {
+    let spec = json!({"startingDeadlineSeconds": 100});
+    let plan = desired(&cron(spec.clone()), &[], at("2026-03-01T10:23:00Z"));
+    assert_eq!(plan.missed, Some(at("2026-03-01T10:20:00Z")));
+    assert_eq!(plan.again.map(|wait| wait.as_secs()), Some(120));
+    let message = "Missed scheduled time to start a job: Sun, 01 Mar 2026 10:20:00 +0000";
+    assert_eq!(missed_message(at("2026-03-01T10:20:00Z")), message);
+    let mut spec = spec;
+    spec["schedule"] = json!("@every 4m");
+    let plan = |now| desired(&cron(spec.clone()), &[], at(now));
+    assert_eq!(plan("2026-03-01T10:10:00Z").create.map(|start| start.at), Some(at("2026-03-01T10:08:30Z")));
+    assert_eq!(plan("2026-03-01T10:10:30Z").missed, Some(at("2026-03-01T10:08:30Z")));
 }
 
 #[test]
