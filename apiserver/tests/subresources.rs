@@ -163,6 +163,30 @@ async fn an_eviction_deletes() {
     assert_eq!(ask("GET", &format!("{PODS}/a")).of(&server).await.code, StatusCode::NOT_FOUND);
 }
 
+#[tokio::test]
+async fn a_pod_says_that_it_was_evicted() {
+    let server = server().await;
+    let mut pod = pod("a");
+    pod["metadata"]["finalizers"] = json!(["example.com/looks-first"]);
+    let made = post(&server, PODS, &pod).await;
+    let version = |object: &Value| object["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let evict = async |version: &str| {
+        let options = json!({"preconditions": {"resourceVersion": version}});
+        ask("POST", &format!("{PODS}/a/eviction")).json(&json!({"deleteOptions": options})).of(&server).await
+    };
+    let stale = evict("1").await;
+    assert_eq!(stale.code, StatusCode::CONFLICT, "{}", stale.text);
+    let kept = ask("GET", &format!("{PODS}/a")).of(&server).await.json();
+    assert_eq!(version(&kept), version(&made), "a refused eviction writes nothing");
+    let evicted = evict(&version(&made)).await;
+    assert_eq!(evicted.code, StatusCode::CREATED, "{}", evicted.text);
+    let going = ask("GET", &format!("{PODS}/a")).of(&server).await.json();
+    assert!(going["metadata"]["deletionTimestamp"].is_string());
+    let conditions = going["status"]["conditions"].as_array().unwrap();
+    let condition = conditions.iter().find(|known| known["type"] == "DisruptionTarget").unwrap();
+    assert_eq!((&condition["status"], &condition["reason"]), (&json!("True"), &json!("EvictionByEvictionAPI")));
+}
+
 /// An agent that says what it was asked.
 #[derive(Default)]
 struct Agent {

@@ -6,9 +6,9 @@ mod common;
 
 use common::{Lab, becomes, settles};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams, PropagationPolicy};
+use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, PropagationPolicy};
 use serde_json::{Value, json};
 
 fn job(name: &str, image: &str, spec: Value) -> Value {
@@ -211,6 +211,38 @@ async fn a_rule_says_which_failures_are_none_and_which_end_the_job() {
         format!("Container main for pod default/{name} failed with exit code 42 matching FailJob rule at index 1");
     assert_eq!(message(&failed, "Failed"), Some(expected));
     assert_eq!(failed.status.unwrap().failed, Some(1), "only the second counts");
+    lab.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_has_to_leave_says_so_and_need_not_count() {
+    let lab = Lab::start(1).await;
+    let rules = json!([{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]);
+    let spec = json!({"backoffLimit": 0, "podFailurePolicy": {"rules": rules}});
+    lab.create::<Job>(job("moving", "lingers:1", spec)).await;
+    let leaves = async |pod: &Pod, reason: &str| {
+        becomes(lab.api(), pod.metadata.name.as_deref().unwrap(), reason, |pod: &Pod| {
+            let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+            let says =
+                conditions.any(|known| known.type_ == "DisruptionTarget" && known.reason.as_deref() == Some(reason));
+            says && pod.metadata.deletion_timestamp.is_some()
+        })
+        .await;
+        end(&lab, pod, 137, json!([])).await;
+    };
+    let first = running(&lab, 1).await.remove(0);
+    lab.api::<Pod>().evict(first.metadata.name.as_deref().unwrap(), &EvictParams::default()).await.unwrap();
+    leaves(&first, "EvictionByEvictionAPI").await;
+    let second = running(&lab, 1).await.remove(0);
+    let taint = Patch::Strategic(json!({"spec": {"taints": [{"key": "example.com/repair", "effect": "NoExecute"}]}}));
+    Api::<Node>::all(lab.client.clone()).patch("n1", &PatchParams::default(), &taint).await.unwrap();
+    leaves(&second, "DeletionByTaintManager").await;
+    settles(lab.api(), "a third pod", |pods: &[Pod]| {
+        pods.len() == 3 && pods.iter().filter(|pod| is_tracked(pod)).count() == 1
+    })
+    .await;
+    let job = lab.api::<Job>().get("moving").await.unwrap();
+    assert_eq!((condition(&job, "FailureTarget"), job.status.unwrap().failed.unwrap_or(0)), (None, 0));
     lab.stop().await;
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::Call;
 use super::objects::writer;
+use super::subresources::set_condition;
 use crate::error::{ApiError, OtherCause, success_status};
 use crate::render::json_value;
 use crate::request_info::WriteOptions;
@@ -37,8 +38,28 @@ pub(super) async fn evict(call: &Call<'_>, body: Body) -> Result<Response, ApiEr
         // What was granted is this pod's, not a namesake's.
         options.uid.get_or_insert_with(|| meta::text(&pod, "uid").to_owned());
     }
+    if !options.dry_run {
+        mark(call, name, &mut options).await?;
+    }
     writer(call, Part::Object, options.dry_run, "").delete(name, &options).await?;
     Ok(json_value(StatusCode::CREATED, &success_status(Some(StatusCode::CREATED), None)))
+}
+
+/// Notes on the pod why it goes, which a Job may want to know.
+async fn mark(call: &Call<'_>, name: &str, options: &mut DeleteOptions) -> Result<(), ApiError> {
+    let writer = writer(call, Part::Decided, false, "");
+    let why = ("EvictionByEvictionAPI", "Eviction API: evicting");
+    let mut change = |old: &Value| {
+        writer.check_preconditions(old, name, options)?;
+        let mut new = old.clone();
+        set_condition(&mut new, "DisruptionTarget", Some(why), &meta::timestamp(call.now));
+        Ok(new)
+    };
+    let written = writer.update(name, &mut change).await?;
+    if options.resource_version.is_some() {
+        options.resource_version = Some(meta::text(&stored::decode(&written.text), "resourceVersion").to_owned());
+    }
+    Ok(())
 }
 
 /// A pod that serves nobody yet, or no longer, may always go.

@@ -73,7 +73,7 @@ async fn bind(call: &Call<'_>, body: Body) -> Result<Response, ApiError> {
         }
         let mut new = old.clone();
         new["spec"]["nodeName"] = json!(node);
-        set_condition(&mut new, "PodScheduled", &meta::timestamp(call.now));
+        set_condition(&mut new, "PodScheduled", None, &meta::timestamp(call.now));
         Ok(new)
     };
     let manager = call.manager(options.field_manager.as_deref());
@@ -81,9 +81,13 @@ async fn bind(call: &Call<'_>, body: Body) -> Result<Response, ApiError> {
     Ok(json_value(StatusCode::CREATED, &success_status(Some(StatusCode::CREATED), None)))
 }
 
-/// Makes a condition of the status true.
-fn set_condition(object: &mut Value, name: &str, now: &str) {
-    let condition = json!({"type": name, "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
+/// Makes a condition of the status true, for a reason with a message or without.
+pub(super) fn set_condition(object: &mut Value, name: &str, why: Option<(&str, &str)>, now: &str) {
+    let mut condition = json!({"type": name, "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
+    if let Some((reason, message)) = why {
+        condition["reason"] = json!(reason);
+        condition["message"] = json!(message);
+    }
     if !object["status"].is_object() {
         object["status"] = json!({});
     }

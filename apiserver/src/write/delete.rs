@@ -146,7 +146,8 @@ impl Writer<'_> {
         options.propagation.or(usual)
     }
 
-    fn check_preconditions(&self, old: &Value, name: &str, options: &DeleteOptions) -> Result<(), ApiError> {
+    /// Refuses what is not meant for the object as it is.
+    pub(crate) fn check_preconditions(&self, old: &Value, name: &str, options: &DeleteOptions) -> Result<(), ApiError> {
         let failed = |what: &str, wanted: &str, found: &str| ApiError::Conflict {
             target: Box::new(self.resource.target(name)),
             why: format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"),

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::json;
 
 use super::judge::{eviction, readiness, silenced, tainted};
+use super::tell::{condition, tell};
 use crate::cache::{Cache, Key};
 use crate::caches::Caches;
 use crate::error::{Error, is_status};
@@ -174,26 +174,16 @@ impl Nodes {
 
     /// At once, so that the pod leaves its Services (P-118).
     async fn mark_not_ready(&self, pod: &Pod) -> Result<(), Error> {
-        let patch = json!({"status": {"conditions": [{
-            "type": "Ready",
-            "status": "False",
-            "reason": "NodeNotReady",
-            "message": "The node is not ready.",
-            "lastTransitionTime": Time(Timestamp::now()),
-        }]}});
-        let key = Key::of(&pod.metadata);
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
-        match api.patch_status(&key.name, &PatchParams::default(), &Patch::Strategic(patch)).await {
-            Ok(patched) => self.pods.wrote(patched),
-            Err(source) if is_status(&source, 404) => self.pods.gone(&key),
-            Err(source) => return Err(Error::api("marking a pod as not ready")(source)),
-        }
-        Ok(())
+        let not_ready = condition("Ready", false, "NodeNotReady", "The node is not ready.");
+        tell(&self.client, &self.pods, pod, json!({"conditions": [not_ready]})).await
     }
 
     async fn evict(&self, pod: &Pod) -> Result<(), Error> {
         let key = Key::of(&pod.metadata);
         self.recorder.normal(pod, "TaintManagerEviction", format!("Marking for deletion Pod {key}"));
+        let why = "Taint manager: deleting due to NoExecute taint";
+        let disrupted = condition("DisruptionTarget", true, "DeletionByTaintManager", why);
+        tell(&self.client, &self.pods, pod, json!({"conditions": [disrupted]})).await?;
         let params = DeleteParams::background()
             .preconditions(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None });
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);

@@ -3,6 +3,7 @@
 mod apply;
 mod judge;
 mod orphans;
+mod tell;
 
 pub(crate) use apply::wire;
 pub(crate) use orphans::wire as wire_orphans;

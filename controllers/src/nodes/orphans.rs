@@ -6,8 +6,10 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, Client};
+use serde_json::{Value, json};
 
 use super::judge::is_orphan;
+use super::tell::{condition, tell};
 use crate::cache::{Cache, Key};
 use crate::caches::Caches;
 use crate::error::{Error, is_status};
@@ -71,6 +73,12 @@ impl Reconciler for Orphans {
         let Some(pod) = self.pods.get(key) else { return Ok(Next::Wait) };
         if !is_orphan(&pod, |node| self.nodes.get(&Key::new("", node)).is_some()) {
             return Ok(Next::Wait);
+        }
+        if !pods::is_finished(&pod) {
+            // Nobody else says how it ended, which a Job may wait for.
+            let gone = condition("DisruptionTarget", true, "DeletionByPodGC", "PodGC: node no longer exists");
+            let conditions: Vec<Value> = pods::node_name(&pod).map(|_| gone).into_iter().collect();
+            tell(&self.client, &self.pods, &pod, json!({"phase": "Failed", "conditions": conditions})).await?;
         }
         let params = DeleteParams::background()
             .grace_period(0)
