@@ -30,7 +30,9 @@ async fn waits(lab: &Lab, name: &str, message: &str) {
     becomes(lab.api(), name, message, |pod: &Pod| {
         let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
         conditions.into_iter().flatten().any(|known| {
-            known.type_ == "PodScheduled" && known.status == "False" && known.message.as_deref() == Some(message)
+            (known.type_.as_str(), known.status.as_str()) == ("PodScheduled", "False")
+                && known.reason.as_deref() == Some("Unschedulable")
+                && known.message.as_deref() == Some(message)
         })
     })
     .await;

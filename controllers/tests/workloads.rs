@@ -319,6 +319,8 @@ async fn a_pod_waits_for_room_and_gets_what_others_leave() {
     ))
     .await;
     waits("c", "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient example.com/foo.").await;
+    // Else the kubelet says that it runs when it has ended.
+    becomes(lab.api(), "b", "running", is_ready).await;
     let ended = Patch::Merge(json!({"status": {"phase": "Succeeded"}}));
     pods.patch_status("b", &PatchParams::default(), &ended).await.unwrap();
     waits("c", "0/1 nodes are available: 1 Insufficient example.com/foo.").await;
