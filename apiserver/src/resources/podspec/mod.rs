@@ -4,6 +4,7 @@
 
 mod containers;
 mod defaulting;
+mod placement;
 mod probes;
 mod validation;
 mod volumes;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::containers::{self, Context};
-use super::volumes;
+use super::{placement, volumes};
 use crate::resources::address::strict_ip;
 use crate::resources::check::Errors;
 use crate::resources::json::{at, has, integer, is_true, list, text, texts};
@@ -22,6 +22,7 @@ pub(in crate::resources) fn validate(errors: &mut Errors, field: &str, spec: &Va
     names(errors, field, spec);
     meta::labels(errors, &format!("{field}.nodeSelector"), at(spec, "/nodeSelector"));
     tolerations(errors, field, spec);
+    placement::validate(errors, field, spec);
     host_aliases(errors, field, spec);
     let mut gates = BTreeSet::new();
     for (index, gate) in list(spec, "/schedulingGates").iter().enumerate() {
