@@ -161,7 +161,7 @@ impl Jobs {
         }
         self.write_status(job, &plan.status).await?;
         // Not before: until then these failures are new.
-        self.remember(&key, finished(job).is_none().then_some((job, plan.failures)));
+        self.remember(&key, finished(job).is_none().then(|| (job, plan.failures.clone())));
         if let Some(note) = &plan.event {
             if note.is_warning {
                 self.writer.recorder.warning(job, note.reason, note.message.clone());
@@ -175,7 +175,7 @@ impl Jobs {
 
     fn failures(&self, key: &Key, job: &Job) -> Option<Failures> {
         let known = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(key).filter(|(uid, _)| Some(uid) == job.metadata.uid.as_ref()).map(|(_, failures)| *failures)
+        known.get(key).filter(|(uid, _)| Some(uid) == job.metadata.uid.as_ref()).map(|(_, failures)| failures.clone())
     }
 
     fn remember(&self, key: &Key, failures: Option<(&Job, Failures)>) {

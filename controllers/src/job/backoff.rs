@@ -1,5 +1,6 @@
 //! How long a Job waits after failures before it makes the next pod (P-113). Pure.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,25 +15,30 @@ const LONGEST: Duration = Duration::from_secs(600);
 
 /// The failures of a Job since its last success. It is remembered between rounds, so that pods that were deleted
 /// meanwhile count, and made anew from those that are still there by a controller that has just started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Failures {
     count: u32,
     last: Option<Timestamp>,
+    /// UIDs of pods that were there last time: one that is not let go at the first attempt is seen again.
+    noted: BTreeSet<String>,
 }
 
 impl Failures {
-    /// With pods that have ended since.
-    pub(crate) fn and(self, succeeded: &[Arc<Pod>], failed: &[Arc<Pod>]) -> Self {
-        let success = succeeded.iter().filter_map(|pod| end(pod)).max();
-        let start = if success.is_some() { Self::default() } else { self };
-        let failures = failed.iter().filter_map(|pod| end(pod));
-        failures
-            .filter(|end| success.is_none_or(|success| *end > success))
-            .fold(start, |known, end| Self { count: known.count.saturating_add(1), last: known.last.max(Some(end)) })
+    /// With pods that have ended since; some may have been noted already.
+    pub(crate) fn and(&self, succeeded: &[Arc<Pod>], failed: &[Arc<Pod>]) -> Self {
+        let uid = |pod: &Arc<Pod>| pod.metadata.uid.clone().unwrap_or_default();
+        let new_end = |pod: &Arc<Pod>| end(pod).filter(|_| !self.noted.contains(&uid(pod)));
+        let success = succeeded.iter().filter_map(new_end).max();
+        let (count, last) = if success.is_some() { (0, None) } else { (self.count, self.last) };
+        let failures = failed.iter().filter_map(new_end);
+        let failures = failures.filter(|end| success.is_none_or(|success| *end > success));
+        let (count, last) =
+            failures.fold((count, last), |(count, last), end| (count.saturating_add(1), last.max(Some(end))));
+        Self { count, last, noted: succeeded.iter().chain(failed).map(uid).collect() }
     }
 
     /// What is left of the wait.
-    pub(crate) fn remaining(self, now: Timestamp) -> Option<Duration> {
+    pub(crate) fn remaining(&self, now: Timestamp) -> Option<Duration> {
         remaining(self.count, self.last?, now)
     }
 }
@@ -92,7 +98,7 @@ mod tests {
     }
 
     fn ended(at: i64) -> Arc<Pod> {
-        Arc::new(pod("x").phase("Failed").created_at(at).pod)
+        Arc::new(pod(&at.to_string()).phase("Failed").created_at(at).pod)
     }
 
     // P-113
@@ -124,8 +130,9 @@ mod tests {
         let first = Failures::default().and(&[], &[ended(90), ended(95)]);
         let second = first.and(&[], &[ended(100)]);
         assert_eq!(second.remaining(at(101)), Some(Duration::from_secs(39)));
-        assert_eq!(second.and(&[], &[]), second);
-        assert_eq!(second.and(&[ended(102)], &[]), Failures::default());
+        assert_eq!(second.and(&[], &[]).remaining(at(101)), Some(Duration::from_secs(39)));
+        assert_eq!(second.and(&[], &[ended(100)]), second, "it was seen before");
+        assert_eq!(second.and(&[ended(102)], &[]).remaining(at(103)), None);
     }
 
     #[test]

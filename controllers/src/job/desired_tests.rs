@@ -320,7 +320,7 @@ fn failures_count_when_their_pods_are_gone() {
     job.status.as_mut().unwrap().failed = Some(1);
     let look = |job: &Job, pods: &[Fixture]| {
         let pods: Vec<_> = pods.iter().map(|fixture| Arc::new(fixture.pod.clone())).collect();
-        desired(job, &pods, Some(known), Timestamp::from_second(NOW).unwrap())
+        desired(job, &pods, Some(known.clone()), Timestamp::from_second(NOW).unwrap())
     };
     assert_eq!(look(&job, &[]).again, Some(Duration::from_secs(6)));
     let plan = look(&job, &[ours("g", "Failed")]);
