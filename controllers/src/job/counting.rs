@@ -12,6 +12,9 @@ use super::rules::{Action, Rules};
 use crate::pod::Pod;
 use crate::pods;
 
+/// More UIDs than this are not listed in a status at once; other pods keep their finalizer until it is their turn.
+const LISTED: usize = 500;
+
 /// How far the Job is, by its status and its pods.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Progress {
@@ -143,6 +146,9 @@ pub(crate) fn settle(
     history(&mut uncounted.succeeded, &mut count.succeeded);
     history(&mut uncounted.failed, &mut count.failed);
     for (uid, pod) in tracked {
+        if uncounted.succeeded.len() + uncounted.failed.len() >= LISTED && !uncounted.has(uid) {
+            continue;
+        }
         let has_succeeded = pods::phase(pod) == "Succeeded";
         let is_replaced =
             || !index(pod).and_then(|index| progress.to_replace.get(&index)).is_some_and(|kept| Arc::ptr_eq(kept, pod));

@@ -105,6 +105,21 @@ fn the_last_failed_pod_of_an_index_stays_until_it_is_replaced() {
     assert_eq!(names(&count.free), ["a", "b", "c", "d"]);
 }
 
+#[test]
+fn a_status_lists_no_more_pods_than_it_can_hold() {
+    let spec = spec(json!({}));
+    let mut pods: Vec<Fixture> = (0..1100).map(|number| tracked(&number.to_string(), "Failed")).collect();
+    let mut status = JobStatus::default();
+    for counted in [0, 500, 1000, 1100] {
+        let (progress, count, after) = round(&spec, &status, &pods, None);
+        assert_eq!((progress.failed, count.failed), (1100, counted));
+        assert_eq!(count.uncounted.map_or(0, |lists| lists.failed.unwrap().len()), count.free.len());
+        pods.retain(|pod| !names(&count.free).contains(&pod.pod.metadata.name.as_deref().unwrap()));
+        status = after;
+    }
+    assert!(pods.is_empty());
+}
+
 // P-114
 #[test]
 fn an_index_counts_once_however_many_pods_completed_it() {
