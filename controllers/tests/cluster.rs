@@ -209,3 +209,25 @@ async fn a_silent_node_is_lost_and_its_pods_leave_their_services() {
     .await;
     lab.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taint_drives_away_what_comes_later_too() {
+    let lab = Lab::start(1).await;
+    let taint = Patch::Strategic(json!({"spec": {"taints": [{"key": "example.com/repair", "effect": "NoExecute"}]}}));
+    Api::<Node>::all(lab.client.clone()).patch("n1", &PatchParams::default(), &taint).await.unwrap();
+    lab.create::<Pod>(pod("before", json!({}))).await;
+    // Who names the node does not ask the scheduler.
+    let mut there = pod("there", json!({}));
+    there["spec"]["nodeName"] = json!("n1");
+    let mut stays = there.clone();
+    stays["metadata"]["name"] = json!("stays");
+    stays["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
+    lab.create::<Pod>(stays).await;
+    lab.create::<Pod>(there).await;
+    settles(lab.api(), "driven away", |pods: &[Pod]| {
+        let names: Vec<_> = pods.iter().filter_map(|pod| pod.metadata.name.as_deref()).collect();
+        names == ["before", "stays"]
+    })
+    .await;
+    lab.stop().await;
+}

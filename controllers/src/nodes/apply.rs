@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeSpec};
-use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::api::PostParams;
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::judge::{eviction, readiness, silenced, tainted};
+use super::judge::{eviction, evicts, readiness, silenced, tainted};
 use super::tell::{condition, tell};
 use crate::cache::{Cache, Key};
 use crate::caches::Caches;
 use crate::error::{Error, is_status};
 use crate::events::Recorder;
 use crate::pod::Pod;
+use crate::pod_writer::delete_exactly;
 use crate::pods;
 use crate::queue::{Backoff, Queue, Reason};
 use crate::worker::{Next, Reconciler};
@@ -81,8 +82,8 @@ pub(crate) fn wire(client: Client, caches: &Caches, recorder: &Recorder, grace: 
     caches.pods.on_change(move |change| {
         let Some(name) = change.after.and_then(pods::node_name) else { return };
         let key = Key::new("", name);
-        if nodes.get(&key).is_some_and(|node| readiness(&node) != Some("True")) {
-            to.add(key, "a pod changed on a node that is not ready");
+        if nodes.get(&key).is_some_and(|node| readiness(&node) != Some("True") || evicts(&node)) {
+            to.add(key, "a pod changed on a node that is not ready or drives pods away");
         }
     });
     let recorder = recorder.named("node-controller");
@@ -184,13 +185,14 @@ impl Nodes {
         let why = "Taint manager: deleting due to NoExecute taint";
         let disrupted = condition("DisruptionTarget", true, "DeletionByTaintManager", why);
         tell(&self.client, &self.pods, pod, json!({"conditions": [disrupted]})).await?;
-        let params = DeleteParams::background()
-            .preconditions(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None });
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
-        match api.delete(&key.name, &params).await {
-            Ok(_) => Ok(()),
-            Err(source) if is_status(&source, 404) || is_status(&source, 409) => Ok(()),
-            Err(source) => Err(Error::api("evicting a pod")(source)),
+        // Remembered at once, so that the next look does not evict it again.
+        match delete_exactly(&api, pod).await {
+            Ok(Some(going)) => self.pods.wrote(going),
+            Ok(None) => self.pods.gone(&key),
+            Err(source) if is_status(&source, 409) => {}
+            Err(source) => return Err(Error::api("evicting a pod")(source)),
         }
+        Ok(())
     }
 }

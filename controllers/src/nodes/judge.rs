@@ -70,9 +70,17 @@ pub(crate) fn tainted(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
 /// When a pod has to leave its node: `None` when it may stay, zero when at once.
 pub(crate) fn eviction(pod: &Pod, node: &Node, now: Timestamp) -> Option<Duration> {
     let tolerations = pod.spec.as_ref().map(|spec| &*spec.tolerations).unwrap_or_default();
+    no_execute(node).filter_map(|taint| leave(taint, tolerations, now)).min()
+}
+
+/// Whether there may be pods that have to leave the node.
+pub(crate) fn evicts(node: &Node) -> bool {
+    no_execute(node).next().is_some()
+}
+
+fn no_execute(node: &Node) -> impl Iterator<Item = &Taint> {
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-    let no_execute = taints.iter().filter(|taint| taint.effect == "NoExecute");
-    no_execute.filter_map(|taint| leave(taint, tolerations, now)).min()
+    taints.iter().filter(|taint| taint.effect == "NoExecute")
 }
 
 fn leave(taint: &Taint, tolerations: &[Toleration], now: Timestamp) -> Option<Duration> {
