@@ -90,6 +90,12 @@ fn execute(command: &Command) -> Result<ExitCode, CliError> {
         Command::Man(args) => return words::man(&args.folder).map(|()| ExitCode::SUCCESS),
         _ => {}
     }
+    if matches!(command, Command::Demo(_) | Command::Up(_))
+        && let Err(error) = minisvc_sandbox::take_short_turns()
+    {
+        // Everything works without; a busy machine makes it slower.
+        tracing::debug!(%error, "the kernel does not let this process ask for short turns");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

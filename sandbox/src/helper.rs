@@ -20,6 +20,7 @@ use crate::cgroups;
 use crate::error::SandboxError;
 use crate::fds;
 use crate::protocol::{Hello, Launched, Made, MakeNamespace, OsText, decode, encode};
+use crate::slice;
 use crate::spec::NamespaceSpec;
 use crate::sys;
 
@@ -142,6 +143,8 @@ fn enter_namespaces() -> Result<bool, SandboxError> {
 fn settle(lab: &str) -> Result<(), SandboxError> {
     let refused = |step: &'static str| move |error: Errno| SandboxError::refused(step, error);
     sys::set_process_name(&format!("minisvc:{lab}"));
+    // What the main process asks for itself is not for pods. A kernel that does not let us ask has not let it, either.
+    let _ = slice::take_usual_turns();
     setsid().map_err(refused("leave the terminal"))?;
     // Agents are reaped by the kernel; the main process watches them by pidfd.
     sys::ignore_signal(libc::SIGCHLD, true).map_err(|error| SandboxError::refused("ignore SIGCHLD", error))?;

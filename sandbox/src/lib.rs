@@ -20,6 +20,7 @@ mod launch;
 mod namespace;
 mod preflight;
 mod protocol;
+mod slice;
 mod spec;
 mod sys;
 
@@ -31,6 +32,7 @@ pub use helper::helper_main;
 pub use launch::{LaunchOptions, Sandbox};
 pub use namespace::{Namespace, Process};
 pub use preflight::{Problem, preflight, remarks};
+pub use slice::take_short_turns;
 pub use spec::{
     Credentials, ExitStatus, Mount, MountSpace, NamespaceSpec, ProcessId, ProcessSpec, SocketKind, TunSpec,
 };
