@@ -20,11 +20,11 @@ const OBJECTS: usize = 200;
 /// Clients that create at once.
 const CLIENTS: usize = 16;
 
-/// How often a pod joins and leaves a Service.
-const CHANGES: usize = 40;
+/// How often a pod joins and leaves a Service: so often that the slowest of a hundred is not simply the slowest.
+const CHANGES: usize = 200;
 
 /// Between two changes: long enough for everything to be quiet again.
-const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(100);
 
 const JSON: &str = "application/json";
 const PODS: &str = "/api/v1/namespaces/default/pods";
