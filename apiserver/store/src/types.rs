@@ -61,7 +61,7 @@ impl fmt::Display for Key {
 }
 
 /// What selectors ask of an object, read once when it is written. Every record has one, so it is one text: a list of small ones takes
-/// three times the room.
+/// far more room.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Head {
     /// The uid, each label's key and value, each field's path and value; a NUL after each.
