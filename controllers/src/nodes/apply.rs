@@ -11,7 +11,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::judge::{eviction, evicts, readiness, silenced, tainted};
+use super::judge::{eviction, evicts, readiness, reported, silenced, tainted};
 use super::tell::{condition, tell};
 use crate::cache::{Cache, Key};
 use crate::caches::Caches;
@@ -70,12 +70,17 @@ pub(crate) fn wire(client: Client, caches: &Caches, recorder: &Recorder, grace: 
     let (known, to) = (heartbeats.clone(), queue.clone());
     caches.nodes.on_change(move |change| {
         let Some(node) = change.states().last() else { return };
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
         if change.after.is_none() {
-            known
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(node.metadata.name.as_deref().unwrap_or_default());
+            known.remove(name);
+        } else if let Some((_, seen)) = known.get_mut(name)
+            && change.before.is_some_and(|before| reported(before) != reported(node))
+        {
+            // A node that comes back may say how it is before its first heartbeat.
+            *seen = Instant::now();
         }
+        drop(known);
         to.add(Key::of(&node.metadata), "the node changed");
     });
     let (nodes, to) = (caches.nodes.clone(), queue.clone());

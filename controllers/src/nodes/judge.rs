@@ -23,6 +23,12 @@ pub(crate) fn readiness(node: &Node) -> Option<&str> {
     conditions.iter().find(|condition| condition.type_ == "Ready").map(|condition| condition.status.as_str())
 }
 
+/// When the node last said itself whether it is ready; calling it silent does not change this.
+pub(crate) fn reported(node: &Node) -> Option<&Time> {
+    let conditions = node.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|condition| condition.type_ == "Ready")?.last_heartbeat_time.as_ref()
+}
+
 /// The conditions of a node that has fallen silent, or `None` when they say so already.
 pub(crate) fn silenced(node: &Node, now: Timestamp) -> Option<Vec<NodeCondition>> {
     let conditions = node.status.as_ref()?.conditions.clone()?;

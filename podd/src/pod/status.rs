@@ -59,6 +59,22 @@ pub(crate) fn render(state: &PodState, view: &View<'_>) -> PodStatus {
     }
 }
 
+/// Whether `said` has what a node has `published`, as far as Services and workloads go by it. Times and texts are left out.
+pub(crate) fn agree(said: &PodStatus, published: &PodStatus) -> bool {
+    let holds = |ours: &PodCondition| {
+        let theirs = said.conditions.iter().flatten().find(|theirs| theirs.type_ == ours.type_);
+        theirs.is_some_and(|theirs| theirs.status == ours.status)
+    };
+    let containers = |status: &PodStatus| -> Vec<_> {
+        let all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+        all.map(|c| (c.name.clone(), c.ready, c.started, c.restart_count)).collect()
+    };
+    said.phase == published.phase
+        && said.pod_ip == published.pod_ip
+        && published.conditions.iter().flatten().all(holds)
+        && containers(said) == containers(published)
+}
+
 /// P-012.
 fn phase(state: &PodState, view: &View<'_>) -> &'static str {
     let main = || state.containers.iter().filter(|c| c.plan.role == Role::Main);

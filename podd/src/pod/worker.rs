@@ -23,7 +23,7 @@ use super::plan::{Plan, seconds};
 use super::publish::{Outcome, delete, patch_status};
 use super::sandbox::{self, PodSandbox};
 use super::start::{self, Started};
-use super::status::{View, end_of, render};
+use super::status::{View, agree, end_of, render};
 use crate::probe::ProbeKind;
 use crate::probe::run::{self, Passed};
 use crate::shared::{ContainerView, Node, PodHandle, Running, Shared, reference};
@@ -36,6 +36,9 @@ const QUICK_WORDS: Duration = Duration::from_millis(1);
 const POST_START_LIMIT: Duration = Duration::from_secs(600);
 /// Pause after the API did not take a status.
 const PUBLISH_PAUSE: Duration = Duration::from_secs(1);
+/// How long what somebody else says of the pod stands before its node says again how it is, so that two who disagree do not
+/// chase each other.
+const CONTRADICT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the API wants of a pod now.
 #[derive(Clone)]
@@ -85,6 +88,8 @@ pub(crate) struct Worker {
     /// What the API has, as far as we know.
     published: Option<PodStatus>,
     publishing: bool,
+    /// When to look whether the API still says something else than was published.
+    contradict_at: Option<Instant>,
     /// The status may show something else than it did.
     stale: bool,
     delete_wanted: bool,
@@ -132,6 +137,7 @@ impl Worker {
             shown: status.clone(),
             published: Some(status),
             publishing: false,
+            contradict_at: None,
             stale: true,
             delete_wanted: false,
             gone: false,
@@ -152,8 +158,9 @@ impl Worker {
         let mut going_down = false;
         while !self.state.finished() {
             self.publish();
-            let alarm = self.state.poll_timeout();
-            let at = alarm.map_or_else(Instant::now, Instant::from_std);
+            let alarm = self.state.poll_timeout().map(Instant::from_std);
+            let at = alarm.unwrap_or_else(Instant::now);
+            let contradict_at = self.contradict_at.filter(|_| !self.publishing);
             tokio::select! {
                 changed = desired_rx.changed(), if !self.gone => match changed {
                     Ok(()) => {
@@ -169,6 +176,7 @@ impl Worker {
                     Err(_) => {}
                 },
                 () = sleep_until(at), if alarm.is_some() => self.step(Event::Tick),
+                () = sleep_until(contradict_at.unwrap_or(at)), if contradict_at.is_some() => self.contradict(),
                 () = shutdown.cancelled(), if !going_down => {
                     going_down = true;
                     self.gone = true;
@@ -195,6 +203,9 @@ impl Worker {
             pod.metadata.deletion_timestamp.as_ref().map(|_| pod.metadata.deletion_grace_period_seconds.unwrap_or(0));
         self.pod = pod;
         self.stale = true;
+        if self.is_contradicted() {
+            self.contradict_at.get_or_insert_with(|| Instant::now() + CONTRADICT_PAUSE);
+        }
         if removed {
             self.gone = true;
             return self.step(Event::Removed);
@@ -208,6 +219,23 @@ impl Worker {
         }
         // Conditions that others set may have changed.
         self.step(Event::Tick);
+    }
+
+    /// Whether the API says something else of the pod than its node has said last. It may only not have come round yet.
+    fn is_contradicted(&self) -> bool {
+        let said = self.pod.status.as_ref();
+        !said.zip(self.published.as_ref()).is_some_and(|(said, published)| agree(said, published))
+    }
+
+    /// Somebody has written over the node's words, as the node controller does when it takes the node for lost (P-118):
+    /// they are sent again.
+    fn contradict(&mut self) {
+        self.contradict_at = None;
+        if self.is_contradicted() {
+            debug!("somebody has written over the status; it is sent again");
+            self.published = Some(self.pod.status.clone().unwrap_or_default());
+            self.stale = true;
+        }
     }
 
     fn done(&mut self, done: Done) {

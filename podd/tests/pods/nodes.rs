@@ -4,12 +4,16 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::lab::{Lab, NODE, restarts, shared_directory, shell, status};
+use crate::lab::{Lab, NODE, condition, restarts, shared_directory, shell, status};
 use crate::tests;
 
-tests![test_a_node_without_power_says_nothing_and_runs_its_pods_again_when_it_is_back];
+tests![
+    test_a_node_without_power_says_nothing_and_runs_its_pods_again_when_it_is_back,
+    test_a_node_has_the_last_word_about_its_pods,
+];
 
 async fn heartbeat(lab: &Lab) -> Option<String> {
     let leases = Api::<Lease>::namespaced(lab.client.clone(), "kube-node-lease");
@@ -66,5 +70,22 @@ async fn test_a_node_without_power_says_nothing_and_runs_its_pods_again_when_it_
         lab.ready(name).await;
     }
     assert!(lives(&path.join("number")));
+    lab.stop().await;
+}
+
+async fn test_a_node_has_the_last_word_about_its_pods() {
+    let lab = Lab::start().await;
+    lab.pod("web", json!({"containers": [{"name": "echo", "image": "minisvc/echo:latest"}]})).await;
+    lab.ready("web").await;
+    // As the node controller does when it has not yet heard that the node is back.
+    let lost = json!({"status": {"conditions": [
+        {"type": "Ready", "status": "False", "reason": "NodeNotReady"},
+        {"type": "example.com/other", "status": "False", "reason": "Other"},
+    ]}});
+    let written =
+        lab.pods().patch_status("web", &PatchParams::default(), &Patch::Strategic(lost)).await.expect("taken");
+    assert_eq!(condition(&written, "Ready"), "False");
+    let pod = lab.ready("web").await;
+    assert_eq!(condition(&pod, "example.com/other"), "False", "what others say is left alone");
     lab.stop().await;
 }
