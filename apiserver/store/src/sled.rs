@@ -4,6 +4,8 @@
 //!   commit is followed by an `fdatasync` of the database file through a handle of our own.
 //! - An item makes its leaf grow, and a leaf of more than a quarter segment goes to a blob file that is never synced.
 //!   Leaves hold up to 17 items (20 after a merge), so values are split into chunks small enough that this cannot happen.
+//! - A batch writes a note of its own to the log before its items, and waits for the disk once more for it; so what is one
+//!   item is not written as a batch.
 //! - A damaged snapshot file makes it refuse to open although the log has everything; such files are set aside.
 //! - After an I/O error a handle answers nothing but that error, so it is dropped and opened again.
 
@@ -104,14 +106,14 @@ impl SledBackend {
 
     fn write(&mut self, open: &mut Open, batch: &Batch) -> Result<(), BackendError> {
         let failed = |source| BackendError::Database { path: self.objects.clone(), source };
-        let mut writes = sled::Batch::default();
+        let mut writes = Vec::new();
         for change in &batch.changes {
             open.stage(change, &mut writes);
         }
         if let Some(floor) = batch.floor {
-            writes.insert(FLOOR_KEY, encode_floor(floor));
+            writes.push((FLOOR_KEY.to_vec(), Some(encode_floor(floor))));
         }
-        let flushed = open.db.apply_batch(writes).and_then(|()| open.db.flush());
+        let flushed = apply(&open.db, writes).and_then(|()| open.db.flush());
         if let Err(error) = flushed {
             // A full disk refuses the write itself. Any other error may have eaten pages that were written before.
             self.broken = !is_full(&error);
@@ -209,7 +211,7 @@ impl Open {
         Ok(loaded)
     }
 
-    fn stage(&mut self, change: &Change, writes: &mut sled::Batch) {
+    fn stage(&mut self, change: &Change, writes: &mut Vec<Item>) {
         let prefix = key_prefix(&change.key);
         let had = self.chunks.remove(&prefix).unwrap_or(1);
         let has = match &change.value {
@@ -220,7 +222,7 @@ impl Open {
             None => 0,
         };
         for number in has..had {
-            writes.remove(chunk_key(&prefix, number));
+            writes.push((chunk_key(&prefix, number), None));
         }
         if has > 1 {
             self.chunks.insert(prefix, has);
@@ -228,15 +230,38 @@ impl Open {
     }
 }
 
+/// An item of the database, and what it becomes; `None` removes it.
+type Item = (Vec<u8>, Option<Vec<u8>>);
+
+/// Does all of `writes` or none.
+fn apply(db: &sled::Db, mut writes: Vec<Item>) -> sled::Result<()> {
+    if writes.len() == 1
+        && let Some((key, value)) = writes.pop()
+    {
+        return match value {
+            Some(value) => db.insert(key, value).map(drop),
+            None => db.remove(key).map(drop),
+        };
+    }
+    let mut batch = sled::Batch::default();
+    for (key, value) in writes {
+        match value {
+            Some(value) => batch.insert(key, value),
+            None => batch.remove(key),
+        }
+    }
+    db.apply_batch(batch)
+}
+
 /// Writes a value's chunks and says how many there are.
-fn stage_value(prefix: &[u8], revision: Revision, version: u8, value: &[u8], writes: &mut sled::Batch) -> u16 {
+fn stage_value(prefix: &[u8], revision: Revision, version: u8, value: &[u8], writes: &mut Vec<Item>) -> u16 {
     let (first, rest) = value.split_at(value.len().min(CHUNK - FIRST_HEADER));
     // Values end at 8 MiB, which is 513 chunks.
     let chunks = u16::try_from(1 + rest.len().div_ceil(CHUNK - NEXT_HEADER)).unwrap_or(u16::MAX);
     let head = [&[version][..], &revision.0.to_be_bytes(), &chunks.to_be_bytes(), first].concat();
-    writes.insert(chunk_key(prefix, 0), head);
+    writes.push((chunk_key(prefix, 0), Some(head)));
     for (number, data) in (1..chunks).zip(rest.chunks(CHUNK - NEXT_HEADER)) {
-        writes.insert(chunk_key(prefix, number), [&revision.0.to_be_bytes()[..], data].concat());
+        writes.push((chunk_key(prefix, number), Some([&revision.0.to_be_bytes()[..], data].concat())));
     }
     chunks
 }
