@@ -9,6 +9,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _}
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use nix::libc;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::Linger;
+
 use crate::Failure;
 use crate::dns;
 use crate::figures;
@@ -232,7 +236,14 @@ fn follow(target: SocketAddr, time: Duration) -> Result<(), Failure> {
     let until = Instant::now() + time;
     let mut before = None;
     while Instant::now() < until {
-        let up = TcpStream::connect_timeout(&target, TRY_WITHIN).is_ok();
+        let up = match TcpStream::connect_timeout(&target, TRY_WITHIN) {
+            Ok(stream) => {
+                // Broken off: with thousands a second in TIME_WAIT, the kernel would look for a free port for milliseconds.
+                setsockopt(&stream, Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
+                true
+            }
+            Err(_) => false,
+        };
         if before != Some(up) {
             println!("{} {}", now(), if up { "up" } else { "down" });
             before = Some(up);
