@@ -17,7 +17,10 @@ pub(crate) const GIT_VERSION: &str = "v1.36.0";
 const MINOR: &str = "36";
 
 /// Verbs of every stored kind, in the order of the alphabet.
-const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+/// Verbs of a kind of which there is none.
+const READING: &[&str] = &["get", "list", "watch"];
 
 /// What there is to discover: the stored kinds, and what somebody else answers for.
 pub(crate) struct Offer<'a> {
@@ -159,10 +162,14 @@ fn legacy_entry(resource: &Resource) -> Value {
         "singularName": resource.singular,
         "namespaced": resource.namespaced,
         "kind": resource.kind,
-        "verbs": VERBS,
+        "verbs": verbs(resource),
     });
     add_names(&mut entry, resource);
     entry
+}
+
+fn verbs(resource: &Resource) -> &'static [&'static str] {
+    if resource.none.is_some() { READING } else { VERBS }
 }
 
 fn add_names(entry: &mut Value, resource: &Resource) {
@@ -309,7 +316,7 @@ fn aggregated_entry(resource: &Resource) -> Value {
         "responseKind": response_kind(resource.group, resource.version, resource.kind),
         "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": resource.singular,
-        "verbs": VERBS,
+        "verbs": verbs(resource),
     });
     add_names(&mut entry, resource);
     let subresources: Vec<Value> = resource

@@ -184,6 +184,25 @@ async fn reviews_answer_who_and_whether() {
     assert_eq!(ask("GET", path).of(&server).await.code, StatusCode::METHOD_NOT_ALLOWED);
 }
 
+#[tokio::test]
+async fn of_a_kind_that_is_only_read_there_is_none() {
+    let server = server().await;
+    let group = "/apis/apiextensions.k8s.io/v1";
+    let resources = ask("GET", group).of(&server).await.json();
+    assert_eq!(entry(&resources, "customresourcedefinitions")["verbs"], json!(["get", "list", "watch"]));
+    let path = format!("{group}/customresourcedefinitions");
+    let list = ask("GET", &path).of(&server).await.json();
+    assert_eq!((&list["kind"], &list["items"]), (&json!("CustomResourceDefinitionList"), &json!([])));
+    assert_eq!(ask("GET", &format!("{path}/a.b")).of(&server).await.json()["reason"], "NotFound");
+    let object = json!({"kind": "CustomResourceDefinition", "metadata": {"name": "a.b"}});
+    for (method, path) in [("POST", path.clone()), ("PUT", format!("{path}/a.b")), ("DELETE", path)] {
+        let answer = ask(method, &path).json(&object).of(&server).await;
+        assert_eq!(answer.code, StatusCode::NOT_FOUND, "{method}");
+        let said = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(said.contains("does not serve custom resources"), "{method}: {said}");
+    }
+}
+
 // kube's own discovery finds its way
 #[tokio::test]
 async fn kube_discovery_works() {

@@ -100,9 +100,13 @@ fn files(kubectl: &Kubectl<'_>) {
     assert!(invalid.contains("is invalid: metadata.name: Invalid value: \"Filed\""), "{}: {invalid}", kubectl.name());
     let review = "apiVersion: authorization.k8s.io/v1\nkind: SelfSubjectAccessReview\n\
                   spec: {resourceAttributes: {verb: get, resource: pods}}\n";
-    // Nothing of it is stored, so there is no patch by which kubectl would know that the server validates it.
-    let review = kubectl.ok_with("create --validate=false -f - -o jsonpath='{.status.allowed}'", review);
+    let review = kubectl.ok_with("create -f - -o jsonpath='{.status.allowed}'", review);
     assert_eq!(review, "true", "{}", kubectl.name());
+    let custom = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\n\
+                  metadata: {name: stones.rock.example}\nspec: {group: rock.example}\n";
+    let refused = kubectl.fails("create --validate=false -f -", custom);
+    assert!(refused.contains("does not serve custom resources"), "{}: {refused}", kubectl.name());
+    assert_eq!(kubectl.ok("get crd -o name"), "");
 }
 
 /// A certificate and its key: those that kubectl itself proves who it is with.

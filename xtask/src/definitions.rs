@@ -60,7 +60,14 @@ pub fn collect() -> Result<Table> {
         table.definitions.insert(name, definition);
     }
     for (name, gvk) in roots.kinds {
-        table.definitions.get_mut(&name).with_context(|| format!("{name} was not generated"))?.gvk = Some(gvk);
+        let kind = table.definitions.get_mut(&name).with_context(|| format!("{name} was not generated"))?;
+        kind.gvk = Some(gvk);
+        // Always there in an answer, but no manifest has to have it: the crate tells both by the same word.
+        for attribute in kind.fields.get_mut("metadata").into_iter().flat_map(|field| &mut field.attributes) {
+            if attribute == "required" {
+                "explicit".clone_into(attribute);
+            }
+        }
     }
     Ok(table)
 }

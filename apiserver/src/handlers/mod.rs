@@ -208,6 +208,9 @@ impl<'a> Call<'a> {
             Verb::Get => objects::get(&self).await,
             Verb::List => objects::list(&self).await,
             Verb::Watch => watch::watch(&self).await,
+            _ if let Some(why) = self.resource.none => {
+                Err(ApiError::NotServed { target: Box::new(self.resource.target("")), why })
+            }
             Verb::Create => objects::create(&self, body).await,
             Verb::Update => objects::update(&self, body).await,
             Verb::Patch => objects::patch(&self, body).await,

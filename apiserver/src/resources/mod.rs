@@ -7,6 +7,7 @@ mod check;
 mod configmap;
 mod controllerrevision;
 mod cronjob;
+mod customresourcedefinition;
 mod daemonset;
 mod deployment;
 mod endpoints;
@@ -82,6 +83,7 @@ pub fn all() -> Vec<Resource> {
         policy::runtime_class(),
         poddisruptionbudget::resource(),
         policy::priority_class(),
+        customresourcedefinition::resource(),
         fault::resource(),
     ];
     core.into_iter().chain(groups).chain(rbac::all()).chain(storage::all()).collect()
