@@ -53,14 +53,7 @@ pub(crate) fn wire<K: Replicated>(
     });
     let (known, to) = (sets.clone(), queue.clone());
     pods.on_change(move |change| {
-        // One that comes, goes or ends is to be made up for; all else is a number in the status.
-        let is_counted = |pod: &Pod| !pods::is_finished(pod) && !pods::is_terminating(pod);
-        let before_and_after = change.before.zip(change.after);
-        let only_status = before_and_after.is_some_and(|(before, after)| {
-            is_counted(before) == is_counted(after)
-                && before.labels == after.labels
-                && before.metadata.owner_references == after.metadata.owner_references
-        });
+        let only_status = change.before.zip(change.after).is_some_and(|(before, after)| counts_the_same(before, after));
         for pod in change.states() {
             for key in owners_of(&known, pod) {
                 if only_status {
@@ -73,6 +66,15 @@ pub(crate) fn wire<K: Replicated>(
     });
     let recorder = recorder.named(K::COMPONENT);
     Arc::new(Replicas { client, sets: sets.clone(), pods: pods.clone(), queue, recorder })
+}
+
+/// Whether a pod counts for its set as it did. One that comes, goes, ends or has another set is to be made up for; all else is
+/// a number in the status.
+fn counts_the_same(before: &Pod, after: &Pod) -> bool {
+    let is_counted = |pod: &Pod| !pods::is_finished(pod) && !pods::is_terminating(pod);
+    is_counted(before) == is_counted(after)
+        && before.labels == after.labels
+        && before.metadata.owner_references == after.metadata.owner_references
 }
 
 /// The set that controls a pod or, for an orphan, those that would adopt it.
@@ -222,5 +224,24 @@ impl<K: Replicated> Replicas<K> {
                 Err(Failed { condition, error: Error::api("deleting a pod")(source) })
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{Fixture, pod};
+
+    #[test]
+    fn a_pod_counts_the_same_unless_it_ends_or_may_have_another_set() {
+        let web = || pod("a").label("app", "web").owned_by("ReplicaSet", "1");
+        let same = |changed: Fixture| counts_the_same(&web().pod, &changed.pod);
+        assert!(same(web()));
+        assert!(same(web().ready().ip("10.244.0.9").phase("Running")));
+        assert!(!same(web().deleted()));
+        assert!(!same(web().phase("Failed")));
+        assert!(!same(web().label("app", "db")));
+        assert!(!same(pod("a").label("app", "web").owned_by("ReplicaSet", "2")));
+        assert!(!same(pod("a").label("app", "web")));
     }
 }
