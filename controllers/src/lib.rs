@@ -70,6 +70,8 @@ pub struct Options {
     pub root_certificates: String,
     /// How long a node may let its Lease in `kube-node-lease` go without renewal before it counts as lost (P-118).
     pub node_grace: Duration,
+    /// How long a node may be missing before the pods bound to it are given up: it may only be registering anew (P-058).
+    pub missing_node_grace: Duration,
     /// Ranges that load balancers get their addresses from; without any they stay `<pending>` (S-128).
     pub load_balancer_pool: Vec<IpNet>,
     /// What the controllers count.
@@ -84,6 +86,7 @@ impl Default for Options {
         Self {
             root_certificates: String::new(),
             node_grace: Duration::from_secs(50),
+            missing_node_grace: Duration::from_secs(40),
             load_balancer_pool: vec![DEFAULT_POOL],
             counters: Arc::default(),
         }
@@ -125,7 +128,7 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     let accounts = accounts::wire(client.clone(), &caches, options.root_certificates);
     let namespaces = namespaces::wire(client.clone(), &caches, kinds.clone());
     let nodes = nodes::wire(client.clone(), &caches, &recorder, options.node_grace);
-    let orphans = nodes::wire_orphans(client.clone(), &caches);
+    let orphans = nodes::wire_orphans(client.clone(), &caches, options.missing_node_grace);
     let mirrors = mirroring::wire(client.clone(), &caches, &recorder);
     let balancers = loadbalancer::wire(client.clone(), &caches, &recorder, options.load_balancer_pool);
     let collector = gc::wire(client.clone(), kinds.clone());

@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Lab, becomes, deployment, make_service, pod, ready_endpoints, set_ready, settles};
+use common::{Lab, add_node, becomes, deployment, make_service, pod, ready_endpoints, set_ready, settles};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Service, ServiceAccount};
@@ -210,6 +210,39 @@ async fn a_silent_node_is_lost_and_its_pods_leave_their_services() {
     leases.patch("n1", &PatchParams::default(), &renew).await.unwrap();
     set_ready(&lab.client, "n1", "True").await;
     becomes(nodes, "n1", "no taint", is_back).await;
+    lab.stop().await;
+}
+
+// P-058
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_of_a_node_that_is_no_more_are_removed_and_say_why() {
+    let options = Options { missing_node_grace: Duration::from_millis(500), ..Options::default() };
+    let lab = Lab::start_with(1, options).await;
+    let mut held = pod("held", json!({}));
+    held["metadata"]["finalizers"] = json!(["test.minisvc.dev/hold"]);
+    let mut stays = pod("stays", json!({}));
+    stays["spec"]["nodeName"] = json!("n2");
+    lab.create::<Pod>(held).await;
+    lab.create::<Pod>(pod("plain", json!({}))).await;
+    add_node(&lab.client, "n2", "b").await;
+    lab.create::<Pod>(stays).await;
+    settles(lab.api(), "running", |pods: &[Pod]| {
+        let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone());
+        pods.len() == 3 && pods.iter().all(|pod| phase(pod).as_deref() == Some("Running"))
+    })
+    .await;
+    Api::<Node>::all(lab.client.clone()).delete("n1", &DeleteParams::default()).await.unwrap();
+    let left = settles(lab.api(), "removed", |pods: &[Pod]| {
+        let has = |name: &str| pods.iter().any(|pod| pod.metadata.name.as_deref() == Some(name));
+        !has("plain") && pods.iter().any(|pod| pod.metadata.deletion_timestamp.is_some())
+    })
+    .await;
+    let [held, stays] = &left[..] else { panic!("two pods: {left:?}") };
+    assert!(stays.metadata.deletion_timestamp.is_none(), "its node is there");
+    let status = held.status.as_ref().unwrap();
+    let disrupted = status.conditions.iter().flatten().find(|condition| condition.type_ == "DisruptionTarget").unwrap();
+    assert_eq!((disrupted.status.as_str(), disrupted.reason.as_deref()), ("True", Some("DeletionByPodGC")));
+    assert_eq!(status.phase.as_deref(), Some("Failed"), "a Job may wait for it");
     lab.stop().await;
 }
 

@@ -20,19 +20,18 @@ use crate::worker::{Next, Reconciler};
 
 const BACKOFF: Backoff = Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(60), retries: 100 };
 
-/// How long a node may be missing before its pods are given up: it may only be registering anew.
-const QUARANTINE: Duration = Duration::from_secs(40);
-
 /// The controller; keys are pods.
 pub(crate) struct Orphans {
     client: Client,
+    /// How long a node may be missing.
+    grace: Duration,
     nodes: Arc<Cache<Node>>,
     pods: Arc<Cache<Pod>>,
     queue: Arc<Queue<Key>>,
 }
 
 /// Makes the controller and has the caches feed its queue.
-pub(crate) fn wire(client: Client, caches: &Caches) -> Arc<Orphans> {
+pub(crate) fn wire(client: Client, caches: &Caches, grace: Duration) -> Arc<Orphans> {
     let queue = Arc::new(Queue::new(BACKOFF));
     let (nodes, to) = (caches.nodes.clone(), queue.clone());
     caches.pods.on_change(move |change| {
@@ -40,17 +39,17 @@ pub(crate) fn wire(client: Client, caches: &Caches) -> Arc<Orphans> {
         if is_orphan(pod, |_| true) {
             to.add(Key::of(&pod.metadata), "a pod is to go and has no node");
         } else if is_orphan(pod, |node| nodes.get(&Key::new("", node)).is_some()) {
-            to.add_after(Key::of(&pod.metadata), QUARANTINE, "its node does not exist");
+            to.add_after(Key::of(&pod.metadata), grace, "its node does not exist");
         }
     });
     let (pods, to) = (caches.pods.clone(), queue.clone());
     caches.nodes.on_change(move |change| {
         let (Some(node), None) = (change.before, change.after) else { return };
         for pod in pods.all().iter().filter(|pod| pods::node_name(pod) == node.metadata.name.as_deref()) {
-            to.add_after(Key::of(&pod.metadata), QUARANTINE, "its node is gone");
+            to.add_after(Key::of(&pod.metadata), grace, "its node is gone");
         }
     });
-    Arc::new(Orphans { client, nodes: caches.nodes.clone(), pods: caches.pods.clone(), queue })
+    Arc::new(Orphans { client, grace, nodes: caches.nodes.clone(), pods: caches.pods.clone(), queue })
 }
 
 impl Reconciler for Orphans {
@@ -64,7 +63,7 @@ impl Reconciler for Orphans {
     fn add_all(&self, reason: Reason) {
         for pod in self.pods.all() {
             if is_orphan(&pod, |node| self.nodes.get(&Key::new("", node)).is_some()) {
-                self.queue.add_after(Key::of(&pod.metadata), QUARANTINE, reason);
+                self.queue.add_after(Key::of(&pod.metadata), self.grace, reason);
             }
         }
     }
