@@ -1,4 +1,8 @@
-//! Acts for one pod: asks the state machine what to do, does it, reports back, and keeps the API informed.
+//! Acts for one pod: asks the state machine what to do, does it ([`acting`]), reports back, and keeps the API informed
+//! ([`publishing`]).
+
+mod acting;
+mod publishing;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -7,7 +11,6 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use minisvc_sandbox::ExitStatus;
-use nix::libc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -15,30 +18,21 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, warn};
 
 use super::Now;
-use super::asking::{Asking, container_at, handler, has_live_volumes, probe_of, stop_signal};
+use super::asking::{Asking, container_at, has_live_volumes};
 use super::backoff::Limits;
 use super::core::PodState;
-use super::event::{Action, Event, Exit, Hook, Instance, Notice, StartFailure};
+use super::event::{Action, Event, Exit, Instance, StartFailure};
 use super::plan::{Plan, seconds};
-use super::publish::{Outcome, delete, patch_status};
+use super::publish::Outcome;
 use super::sandbox::{self, PodSandbox};
-use super::start::{self, Started};
-use super::status::{View, agree, end_of, render};
-use crate::probe::ProbeKind;
-use crate::probe::run::{self, Passed};
+use super::start::Started;
+use super::status::end_of;
 use crate::shared::{ContainerView, Node, PodHandle, Running, Shared, reference};
 
 /// How long the last words of a container are waited for after its end.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// They are mostly there at once; when they take longer than this, the container's readiness does not wait for them.
 const QUICK_WORDS: Duration = Duration::from_millis(1);
-/// A postStart hook that takes longer has failed; Kubernetes has no limit of its own here.
-const POST_START_LIMIT: Duration = Duration::from_secs(600);
-/// Pause after the API did not take a status.
-const PUBLISH_PAUSE: Duration = Duration::from_secs(1);
-/// How long what somebody else says of the pod stands before its node says again how it is, so that two who disagree do not
-/// chase each other.
-const CONTRADICT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the API wants of a pod now.
 #[derive(Clone)]
@@ -203,9 +197,7 @@ impl Worker {
             pod.metadata.deletion_timestamp.as_ref().map(|_| pod.metadata.deletion_grace_period_seconds.unwrap_or(0));
         self.pod = pod;
         self.stale = true;
-        if self.is_contradicted() {
-            self.contradict_at.get_or_insert_with(|| Instant::now() + CONTRADICT_PAUSE);
-        }
+        self.compare_later();
         if removed {
             self.gone = true;
             return self.step(Event::Removed);
@@ -219,23 +211,6 @@ impl Worker {
         }
         // Conditions that others set may have changed.
         self.step(Event::Tick);
-    }
-
-    /// Whether the API says something else of the pod than its node has said last. It may only not have come round yet.
-    fn is_contradicted(&self) -> bool {
-        let said = self.pod.status.as_ref();
-        !said.zip(self.published.as_ref()).is_some_and(|(said, published)| agree(said, published))
-    }
-
-    /// Somebody has written over the node's words, as the node controller does when it takes the node for lost (P-118):
-    /// they are sent again.
-    fn contradict(&mut self) {
-        self.contradict_at = None;
-        if self.is_contradicted() {
-            debug!("somebody has written over the status; it is sent again");
-            self.published = Some(self.pod.status.clone().unwrap_or_default());
-            self.stale = true;
-        }
     }
 
     fn done(&mut self, done: Done) {
@@ -373,147 +348,6 @@ impl Worker {
         }
     }
 
-    fn act(&mut self, action: Action) {
-        match action {
-            Action::MakeSandbox => {
-                let (shared, node, pod) = (Arc::clone(&self.shared), Arc::clone(&self.node), Arc::clone(&self.pod));
-                self.spawn(async move { Done::SandboxMade(sandbox::make(&shared, &node, &pod).await) });
-            }
-            Action::RemoveSandbox => self.remove_sandbox(),
-            Action::Start(instance) => self.start(instance),
-            Action::Terminate(instance) => {
-                let signal = self.container(instance.container).map_or(libc::SIGTERM, stop_signal);
-                self.signal(instance, signal);
-            }
-            // The agent kills the rest of the container with its first process.
-            Action::Kill(instance) => self.signal(instance, libc::SIGKILL),
-            Action::RunHook(instance, hook) => self.run_hook(instance, hook),
-            Action::Probe(instance, kind, limit) => self.probe(instance, kind, limit),
-            Action::Notify(notice) => self.notify(&notice),
-            Action::DeleteObject => self.delete_wanted = true,
-            // The loop sees it.
-            Action::Finish => {}
-        }
-    }
-
-    fn remove_sandbox(&mut self) {
-        let Some(sandbox) = self.sandbox.take() else {
-            return self.step(Event::SandboxGone);
-        };
-        let (shared, node) = (Arc::clone(&self.shared), Arc::clone(&self.node));
-        let processes: Vec<_> = self.live.values().map(|live| live.running.process.clone()).collect();
-        self.spawn(async move {
-            // Before the network goes: the kernel ends the connections of a dead process, and its clients hear of it. In
-            // the node's network, nothing else would kill them.
-            let killing = processes.iter().map(|process| async move {
-                process.signal(libc::SIGKILL).await;
-                process.wait().await;
-            });
-            futures::future::join_all(killing).await;
-            sandbox::remove(&shared, &node, &sandbox).await;
-            Done::Happened(Event::SandboxGone)
-        });
-    }
-
-    fn start(&mut self, instance: Instance) {
-        let (Some(sandbox), Some(container)) = (self.sandbox.clone(), self.container(instance.container).cloned())
-        else {
-            return;
-        };
-        let (shared, node, pod) = (Arc::clone(&self.shared), Arc::clone(&self.node), Arc::clone(&self.pod));
-        self.spawn(async move {
-            let result = start::start(&shared, &node, &pod, &container, &sandbox, instance).await;
-            Done::Started(instance, result)
-        });
-    }
-
-    fn signal(&mut self, instance: Instance, signal: i32) {
-        let Some(live) = self.live(instance) else { return };
-        let process = live.running.process.clone();
-        self.spawn(async move {
-            process.signal(signal).await;
-            Done::Happened(Event::Tick)
-        });
-    }
-
-    fn run_hook(&mut self, instance: Instance, hook: Hook) {
-        let now = Now::read().instant;
-        let limit = match hook {
-            Hook::PostStart => POST_START_LIMIT,
-            Hook::PreStop => {
-                let stop = self.state.containers.get(instance.container).and_then(|c| c.stop.as_ref());
-                stop.map_or(Duration::ZERO, |stop| stop.deadline.saturating_duration_since(now))
-            }
-        };
-        let asking = self.asking(instance);
-        self.spawn(async move {
-            let container = asking.as_ref().and_then(Asking::container);
-            let handler = container.and_then(|container| handler(container.lifecycle.as_ref()?, hook));
-            let result = match (&asking, container, handler) {
-                (Some(asking), Some(container), Some(handler)) => {
-                    run::hook(&asking.target(container), handler, limit).await.map_err(|failure| failure.to_string())
-                }
-                _ => Ok(()),
-            };
-            Done::Happened(Event::HookReturned(instance, hook, result))
-        });
-    }
-
-    fn probe(&mut self, instance: Instance, kind: ProbeKind, limit: Duration) {
-        let Some(asking) = self.asking(instance) else { return };
-        let shared = Arc::clone(&self.shared);
-        self.spawn(async move {
-            let result = match ask(&asking, kind, limit).await {
-                Ok(Passed::Plainly) => Ok(()),
-                Ok(Passed::WithWarning(message)) => {
-                    let about = reference(&asking.pod, asking.container().map(|container| container.name.as_str()));
-                    shared.recorder.record(about, true, "ProbeWarning", format!("{} probe: {message}", kind.title()));
-                    Ok(())
-                }
-                Err(failure) => Err(failure.to_string()),
-            };
-            Done::Happened(Event::Probed(instance, kind, result))
-        });
-    }
-
-    fn notify(&self, notice: &Notice) {
-        let name = notice.container.and_then(|index| self.state.plan.containers.get(index)).map(|c| c.name.as_str());
-        self.record(name, notice.warning, notice.reason, &notice.message);
-    }
-
-    /// Sends the status if it has changed, one at a time; then the deletion that was asked for (P-030, P-052).
-    fn publish(&mut self) {
-        if self.gone || self.publishing || !std::mem::take(&mut self.stale) {
-            return;
-        }
-        let host = &self.node.config.addresses;
-        let view = View { pod: &self.pod, last: &self.shown, host, now: jiff::Timestamp::now() };
-        let status = render(&self.state, &view);
-        self.shown = status.clone();
-        if self.published.as_ref() != Some(&status) {
-            self.publishing = true;
-            let (client, pod) = (self.shared.client.clone(), Arc::clone(&self.pod));
-            let before = self.published.clone().unwrap_or_default();
-            return self.spawn(async move {
-                let outcome = patch_status(&client, &pod, &before, &status).await;
-                if outcome == Outcome::Failed {
-                    tokio::time::sleep(PUBLISH_PAUSE).await;
-                }
-                Done::Published(Box::new(status), outcome)
-            });
-        }
-        if std::mem::take(&mut self.delete_wanted) {
-            let (client, pod) = (self.shared.client.clone(), Arc::clone(&self.pod));
-            self.spawn(async move {
-                let outcome = delete(&client, &pod).await;
-                if outcome == Outcome::Failed {
-                    tokio::time::sleep(PUBLISH_PAUSE).await;
-                }
-                Done::DeleteAnswered(outcome)
-            });
-        }
-    }
-
     /// Brings volumes made of API objects up to date, later and again (P-072).
     fn refresh_later(&mut self) {
         let Some(sandbox) = self.sandbox.clone().filter(|_| has_live_volumes(&self.pod)) else { return };
@@ -562,13 +396,5 @@ impl Worker {
 
     fn spawn(&mut self, job: impl Future<Output = Done> + Send + 'static) {
         self.jobs.spawn(job);
-    }
-}
-
-async fn ask(asking: &Asking, kind: ProbeKind, limit: Duration) -> Result<Passed, run::Failure> {
-    match asking.container().and_then(|container| Some((container, probe_of(container, kind)?))) {
-        Some((container, probe)) => run::probe(&asking.target(container), probe, limit).await,
-        // The manifest of a container does not change.
-        None => Ok(Passed::Plainly),
     }
 }

@@ -1,12 +1,17 @@
 //! The state machine against a clock and a runtime that the test moves by hand.
 
+mod ending;
+mod probes;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::pod::container::Waiting;
+use crate::pod::event::{Exit, StartFailure};
 use crate::pod::status::{View, render};
+use crate::probe::ProbeKind;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 const BASE: Duration = Duration::from_secs(10);
@@ -270,116 +275,6 @@ fn restarts_back_off_and_count() {
     assert_eq!((rig.restarts(), rig.last.pod_ip.clone()), (2, address), "same address");
 }
 
-#[test]
-fn how_a_pod_ends_follows_policy_and_codes() {
-    // policy, exit code of the only container, phase, reason of Ready
-    let table = [
-        ("P-012", "Never", 0, "Succeeded", "PodCompleted"),
-        ("P-015", "Never", 3, "Failed", "PodFailed"),
-        ("P-019", "OnFailure", 0, "Succeeded", "PodCompleted"),
-        ("P-033", "OnFailure", 3, "Running", "ContainersNotReady"),
-        ("P-033", "Always", 0, "Running", "ContainersNotReady"),
-    ];
-    for (statement, policy, code, phase, reason) in table {
-        let mut rig = Rig::up(json!({"restartPolicy": policy, "containers": [{"name": "app"}]}));
-        rig.started("app");
-        rig.take();
-        rig.exited("app", code);
-        let ended = rig.take().contains(&Action::RemoveSandbox);
-        assert_eq!(ended, phase != "Running", "{statement} {policy} {code}");
-        if ended {
-            rig.handle(Event::SandboxGone);
-        }
-        assert_eq!((rig.phase(), rig.condition("Ready").1.as_str()), (phase, reason), "{statement} {policy} {code}");
-    }
-}
-
-// P-026
-#[test]
-fn the_startup_probe_holds_the_others_back_and_kills() {
-    let probes = json!({"startupProbe": {"failureThreshold": 2}, "livenessProbe": {}, "readinessProbe": {}});
-    let mut rig = Rig::up(one(probes.clone()));
-    rig.take();
-    rig.started("app");
-    let probe = |kind| Action::Probe(Instance { container: 0, attempt: 0 }, kind, Duration::from_secs(1));
-    assert_eq!(rig.take(), [probe(ProbeKind::Startup)]);
-    rig.pass(Duration::from_secs(60));
-    assert_eq!(rig.take(), [], "one look at a time, and nothing else meanwhile");
-    rig.probed("app", ProbeKind::Startup, true);
-    assert_eq!(rig.take(), [probe(ProbeKind::Liveness), probe(ProbeKind::Readiness)]);
-
-    let mut rig = Rig::up(one(probes));
-    rig.started("app");
-    rig.probed("app", ProbeKind::Startup, false);
-    rig.take();
-    rig.probed("app", ProbeKind::Startup, false);
-    assert_eq!(rig.take(), [Action::Terminate(rig.latest("app"))]);
-}
-
-// P-018, P-027, P-016
-#[test]
-fn readiness_follows_the_probe() {
-    let mut rig = Rig::up(one(json!({"readinessProbe": {"failureThreshold": 2}})));
-    rig.started("app");
-    assert_eq!(rig.condition("Ready"), ("False".to_owned(), "ContainersNotReady".to_owned()));
-    rig.probed("app", ProbeKind::Readiness, true);
-    assert_eq!(rig.condition("Ready").0, "True");
-    rig.probed("app", ProbeKind::Readiness, false);
-    assert_eq!(rig.condition("Ready").0, "True");
-    rig.take();
-    rig.probed("app", ProbeKind::Readiness, false);
-    assert_eq!(rig.condition("Ready").0, "False");
-    assert!(rig.notices().contains(&"Unhealthy"));
-    assert_eq!(rig.take(), [], "the container is not restarted");
-}
-
-// P-016
-#[test]
-fn readiness_gates_count() {
-    let mut rig =
-        Rig::up(json!({"readinessGates": [{"conditionType": "example.com/lb"}], "containers": [{"name": "app"}]}));
-    rig.started("app");
-    assert_eq!(rig.condition("ContainersReady").0, "True");
-    assert_eq!(rig.condition("Ready"), ("False".to_owned(), "ReadinessGatesNotReady".to_owned()));
-    let gate = json!({"conditions": [{"type": "example.com/lb", "status": "True"}]});
-    rig.pod.status = Some(serde_json::from_value(gate).expect("a status"));
-    rig.handle(Event::Tick);
-    assert_eq!(rig.condition("Ready").0, "True");
-}
-
-// P-013
-#[test]
-fn transition_times_change_with_the_status_only() {
-    let mut rig = Rig::up(one(json!({"readinessProbe": {"failureThreshold": 1}})));
-    rig.started("app");
-    let time = |rig: &Rig, kind: &str| {
-        rig.last.conditions.iter().flatten().find(|c| c.type_ == kind).and_then(|c| c.last_transition_time.clone())
-    };
-    let before = [time(&rig, "Ready"), time(&rig, "Initialized")];
-    rig.pass(Duration::from_secs(5));
-    assert_eq!([time(&rig, "Ready"), time(&rig, "Initialized")], before);
-    rig.probed("app", ProbeKind::Readiness, true);
-    assert_ne!(time(&rig, "Ready"), before[0]);
-    assert_eq!(time(&rig, "Initialized"), before[1]);
-}
-
-// P-028
-#[test]
-fn a_failed_liveness_probe_kills_with_its_own_grace() {
-    let mut rig = Rig::up(one(json!({"livenessProbe": {"failureThreshold": 1, "terminationGracePeriodSeconds": 5}})));
-    rig.started("app");
-    rig.take();
-    rig.probed("app", ProbeKind::Liveness, false);
-    assert_eq!(rig.notices(), ["Unhealthy", "Killing"]);
-    assert_eq!(rig.take(), [Action::Terminate(rig.latest("app"))]);
-    rig.pass(Duration::from_secs(4));
-    assert_eq!(rig.take(), []);
-    rig.pass(Duration::from_secs(1));
-    assert_eq!(rig.take(), [Action::Kill(rig.latest("app"))]);
-    rig.handle(Event::Exited(rig.latest("app"), Exit::Signal(9)));
-    assert_eq!(rig.starts(), ["app"], "restartPolicy decides");
-}
-
 // P-020
 #[test]
 fn a_container_without_memory_left_says_so_and_is_restarted() {
@@ -393,111 +288,6 @@ fn a_container_without_memory_left_says_so_and_is_restarted() {
     let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref()).expect("an end before");
     assert_eq!((last.reason.as_deref(), last.exit_code, last.signal), (Some("OOMKilled"), 137, Some(9)));
     assert_eq!(status.restart_count, 1);
-}
-
-// P-048, P-049
-#[test]
-fn pre_stop_counts_against_the_grace_and_has_two_extra_seconds() {
-    let mut rig = Rig::up(one(json!({"lifecycle": {"preStop": {"sleep": {"seconds": 60}}}})));
-    rig.started("app");
-    let app = rig.latest("app");
-    rig.take();
-    rig.handle(Event::Delete(BASE));
-    assert_eq!(rig.take(), [Action::RunHook(app, Hook::PreStop)]);
-    rig.pass(BASE);
-    assert_eq!(rig.take(), [Action::Terminate(app)]);
-    rig.pass(Duration::from_secs(1));
-    assert_eq!(rig.take(), []);
-    rig.pass(Duration::from_secs(1));
-    assert_eq!(rig.take(), [Action::Kill(app), Action::RemoveSandbox], "the namespace takes along what is left");
-
-    let mut rig = Rig::up(one(json!({"lifecycle": {"preStop": {"sleep": {"seconds": 4}}}})));
-    rig.started("app");
-    let app = rig.latest("app");
-    rig.handle(Event::Delete(BASE));
-    rig.pass(Duration::from_secs(4));
-    rig.take();
-    rig.handle(Event::HookReturned(app, Hook::PreStop, Ok(())));
-    assert_eq!(rig.take(), [Action::Terminate(app)]);
-    rig.pass(Duration::from_secs(6));
-    assert!(rig.take().contains(&Action::Kill(app)), "10 s in all");
-}
-
-// P-052, P-055, P-057
-#[test]
-fn deletion_ends_with_status_sandbox_and_object_in_this_order() {
-    let mut rig = Rig::up(one(json!({})));
-    rig.started("app");
-    rig.take();
-    rig.handle(Event::Delete(BASE));
-    assert_eq!(rig.take(), [Action::Terminate(rig.latest("app"))]);
-    assert_eq!(rig.phase(), "Running");
-    rig.exited("app", 0);
-    assert_eq!(rig.take(), [Action::RemoveSandbox], "no restart, and the address is not free yet");
-    rig.handle(Event::SandboxGone);
-    assert_eq!(rig.take(), [Action::DeleteObject]);
-    assert_eq!(rig.phase(), "Succeeded");
-    assert!(!rig.state.finished());
-    rig.handle(Event::Removed);
-    assert_eq!(rig.take(), [Action::Finish]);
-}
-
-// P-046
-#[test]
-fn a_second_deletion_shortens_but_never_lengthens() {
-    let mut rig = Rig::up(one(json!({})));
-    rig.started("app");
-    rig.handle(Event::Delete(BASE));
-    rig.handle(Event::Delete(Duration::from_secs(100)));
-    assert_eq!(rig.state.poll_timeout(), Some(rig.now.instant + BASE));
-    rig.handle(Event::Delete(Duration::from_secs(4)));
-    assert_eq!(rig.state.poll_timeout(), Some(rig.now.instant + Duration::from_secs(4)));
-}
-
-// P-053
-#[test]
-fn a_removed_pod_still_gets_term_and_two_seconds() {
-    let mut rig = Rig::up(one(json!({"lifecycle": {"preStop": {"sleep": {"seconds": 60}}}})));
-    rig.started("app");
-    rig.take();
-    rig.handle(Event::Removed);
-    assert_eq!(rig.take(), [Action::Terminate(rig.latest("app"))]);
-    rig.pass(Duration::from_millis(1900));
-    assert_eq!(rig.take(), []);
-    rig.pass(Duration::from_millis(100));
-    assert!(rig.take().contains(&Action::Kill(rig.latest("app"))));
-    rig.handle(Event::SandboxGone);
-    assert_eq!(rig.take(), [Action::Finish]);
-}
-
-// P-031, P-056
-#[test]
-fn readiness_is_asked_while_terminating_and_liveness_is_not() {
-    let mut rig = Rig::up(one(json!({"readinessProbe": {"periodSeconds": 1}, "livenessProbe": {"periodSeconds": 1}})));
-    rig.started("app");
-    rig.probed("app", ProbeKind::Readiness, true);
-    rig.probed("app", ProbeKind::Liveness, true);
-    rig.handle(Event::Delete(BASE));
-    rig.take();
-    rig.pass(Duration::from_secs(1));
-    let probe = Action::Probe(rig.latest("app"), ProbeKind::Readiness, Duration::from_secs(1));
-    assert_eq!(rig.take(), [probe]);
-    rig.probed("app", ProbeKind::Readiness, true);
-    assert_eq!(rig.condition("Ready").0, "True", "a process that ignores TERM goes on serving");
-}
-
-// P-043
-#[test]
-fn the_active_deadline_fails_the_pod() {
-    let mut rig = Rig::up(json!({"activeDeadlineSeconds": 20, "containers": [{"name": "app"}]}));
-    rig.started("app");
-    rig.take();
-    rig.pass(Duration::from_secs(20));
-    assert_eq!(rig.take(), [Action::Terminate(rig.latest("app"))]);
-    rig.exited("app", 0);
-    rig.handle(Event::SandboxGone);
-    assert_eq!((rig.phase(), rig.last.reason.as_deref()), ("Failed", Some("DeadlineExceeded")));
-    assert_eq!(rig.take(), [Action::RemoveSandbox], "the object stays");
 }
 
 // P-007
@@ -591,55 +381,6 @@ fn a_sandbox_that_cannot_be_made_is_tried_again() {
     assert_eq!(rig.take(), [Action::RemoveSandbox]);
 }
 
-// P-030, P-038
-#[test]
-fn a_process_that_is_gone_is_not_ready_while_its_last_words_are_read() {
-    let mut rig = Rig::up(json!({"containers": [{"name": "app", "readinessProbe": {}}, {"name": "side"}]}));
-    rig.started("app");
-    rig.started("side");
-    rig.probed("app", ProbeKind::Readiness, true);
-    assert_eq!(rig.condition("Ready").0, "True");
-    rig.take();
-    rig.handle(Event::Leaving(rig.latest("app")));
-    assert_eq!(rig.condition("Ready"), ("False".to_owned(), "ContainersNotReady".to_owned()));
-    let shown = |rig: &Rig| rig.last.container_statuses.as_ref().expect("statuses")[0].clone();
-    assert!(shown(&rig).state.is_some_and(|state| state.running.is_some()), "how it ended comes with its whole log");
-    assert_eq!((shown(&rig).ready, shown(&rig).started), (false, Some(false)));
-    rig.pass(Duration::from_secs(60));
-    assert_eq!(rig.take(), [], "nobody asks it any more, and the next instance waits for its log");
-    rig.exited("app", 3);
-    assert_eq!(rig.starts(), ["app"]);
-    assert_eq!(shown(&rig).state.and_then(|state| state.terminated).map(|end| end.exit_code), Some(3));
-}
-
-// P-048
-#[test]
-fn a_pod_that_ends_waits_for_the_last_words_of_its_processes() {
-    let mut rig = Rig::up(one(json!({})));
-    rig.started("app");
-    rig.handle(Event::Delete(BASE));
-    rig.handle(Event::Leaving(rig.latest("app")));
-    assert!(!rig.take().contains(&Action::RemoveSandbox));
-    rig.exited("app", 0);
-    assert_eq!(rig.take(), [Action::RemoveSandbox]);
-}
-
-// P-045
-#[test]
-fn an_evicted_pod_is_stopped_and_stays() {
-    let mut rig = Rig::up(one(json!({})));
-    rig.started("app");
-    rig.take();
-    let status = json!({"phase": "Failed", "reason": "Evicted"});
-    rig.pod.status = Some(serde_json::from_value(status).expect("a status"));
-    rig.handle(Event::Declared);
-    assert_eq!(rig.take(), [Action::Terminate(rig.latest("app"))]);
-    rig.exited("app", 0);
-    rig.handle(Event::SandboxGone);
-    assert_eq!((rig.phase(), rig.last.reason.as_deref()), ("Failed", Some("Evicted")));
-    assert_eq!(rig.take(), [Action::RemoveSandbox]);
-}
-
 // A deadline that has passed and waits for something else must not wake the worker again and again.
 #[test]
 fn what_is_blocked_does_not_spin() {
@@ -653,19 +394,4 @@ fn what_is_blocked_does_not_spin() {
     rig.started("init");
     assert!(matches!(rig.state.containers[1].run, Run::Down { restart: Some(at) } if at <= rig.now.instant));
     assert_eq!(rig.state.poll_timeout(), None, "app waits for init, not for the clock");
-}
-
-// When podd goes down there is no time for hooks, nor for the two seconds.
-#[test]
-fn a_shutdown_is_hasty_and_leaves_the_object_alone() {
-    let mut rig = Rig::up(one(json!({"lifecycle": {"preStop": {"sleep": {"seconds": 60}}}})));
-    rig.started("app");
-    rig.take();
-    rig.handle(Event::Shutdown(Duration::from_millis(500)));
-    assert_eq!(rig.notices(), Vec::<&str>::new());
-    assert_eq!(rig.take(), [Action::Terminate(rig.latest("app"))]);
-    rig.pass(Duration::from_millis(500));
-    assert_eq!(rig.take(), [Action::Kill(rig.latest("app")), Action::RemoveSandbox]);
-    rig.handle(Event::SandboxGone);
-    assert_eq!(rig.take(), [Action::Finish]);
 }
