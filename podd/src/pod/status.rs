@@ -59,8 +59,12 @@ pub(crate) fn render(state: &PodState, view: &View<'_>) -> PodStatus {
     }
 }
 
-/// Whether `said` has what a node has `published`, as far as Services and workloads go by it. Times and texts are left out.
+/// Whether `said` has what a node has `published`, as far as Services and workloads go by it. Times and texts are left out, and
+/// a final phase is never contradicted.
 pub(crate) fn agree(said: &PodStatus, published: &PodStatus) -> bool {
+    if matches!(said.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        return true;
+    }
     let holds = |ours: &PodCondition| {
         let theirs = said.conditions.iter().flatten().find(|theirs| theirs.type_ == ours.type_);
         theirs.is_some_and(|theirs| theirs.status == ours.status)
@@ -286,5 +290,37 @@ fn qos_class(pod: &Pod) -> &'static str {
         (false, _) => "BestEffort",
         (true, true) => "Guaranteed",
         (true, false) => "Burstable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn what_somebody_else_says_of_a_pod_is_contradicted_where_only_its_node_knows() {
+        let status = |status: Value| -> PodStatus { serde_json::from_value(status).expect("a status") };
+        let ready = |yes: &str| json!({"type": "Ready", "status": yes, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let container =
+            |ready: bool| json!({"name": "c", "image": "i", "imageID": "", "ready": ready, "restartCount": 0});
+        let published = json!({"phase": "Running", "podIP": "10.244.0.2", "conditions": [ready("True")],
+            "containerStatuses": [container(true)]});
+        for (label, field, value, expected) in [
+            ("nothing", "phase", json!("Running"), true),
+            ("its address", "podIP", json!("10.244.0.9"), false),
+            ("its readiness", "conditions", json!([ready("False")]), false),
+            ("no condition", "conditions", json!([]), false),
+            ("another's condition", "conditions", json!([{"type": "x/y", "status": "True"}, ready("True")]), true),
+            ("a container", "containerStatuses", json!([container(false)]), false),
+            ("a reason", "reason", json!("Why"), true),
+            ("an earlier phase", "phase", json!("Pending"), false),
+            ("that it has ended", "phase", json!("Failed"), true),
+        ] {
+            let mut said = published.clone();
+            said[field] = value;
+            assert_eq!(agree(&status(said), &status(published.clone())), expected, "{label}");
+        }
     }
 }
