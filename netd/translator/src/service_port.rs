@@ -111,9 +111,10 @@ pub struct ServicePort {
 impl ServicePort {
     /// Prepares a Service port for one address family; endpoints of the other must be left out (D-007, D-011).
     ///
-    /// Of several endpoints with one address and port, one that is not terminating wins (D-008).
+    /// Of several endpoints with one address and port, one that is not terminating wins (D-008), and among those one that is
+    /// ready: of two pods in the network of one node, only one can listen.
     pub fn new(id: ServicePortId, policies: Policies, mut endpoints: Vec<Endpoint>) -> Self {
-        endpoints.sort_by_key(|e| (e.addr, e.port, e.terminating));
+        endpoints.sort_by_key(|e| (e.addr, e.port, e.terminating, !e.ready, !e.serving));
         endpoints.dedup_by_key(|e| (e.addr, e.port));
         let all: Vec<usize> = (0..endpoints.len()).collect();
         let mut by_node: HashMap<NodeId, Vec<usize>> = HashMap::new();

@@ -77,6 +77,14 @@ fn of_two_copies_of_an_endpoint_the_one_that_is_not_terminating_wins() {
     }
 }
 
+#[test]
+fn of_two_pods_at_one_address_the_one_that_is_ready_wins() {
+    for copies in [[unready(A1), ready(A1)], [ready(A1), unready(A1)]] {
+        let mut lab = Lab::new(&[web(&copies)]);
+        assert_eq!(next(&mut lab, WORKSTATION, 1), A1);
+    }
+}
+
 // D-071, D-077
 #[test]
 fn with_affinity_a_client_stays_and_without_it_moves() {
