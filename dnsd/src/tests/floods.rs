@@ -157,11 +157,15 @@ async fn a_flood_of_what_is_answered_at_once_leaves_others_their_answers() {
         }
     });
     let modest = client([127, 0, 0, 15]).await;
-    for _ in 0..50 {
+    let began = std::time::Instant::now();
+    let mut asked = 0;
+    // On a busy machine the flood begins late.
+    while asked < 50 || server.count(Count::Flooded) == 0 {
+        assert!(began.elapsed() < PATIENCE, "what is too much is dropped and counted");
         let web = question("web.default.svc.cluster.local.", RecordType::A);
         assert_eq!(ask_from(&modest, server.address, &web).await.answers.len(), 1);
+        asked += 1;
     }
     stop.cancel();
     flooding.join().expect("no panic");
-    assert!(server.count(Count::Flooded) > 0, "what was too much was dropped and counted");
 }
