@@ -61,8 +61,9 @@ impl Narrator {
 
     /// A line as it is.
     pub(crate) fn line(&self, text: &str) {
-        // A reader that has gone away must not end the lab.
-        let _ = writeln!(std::io::stderr(), "{text}");
+        // In one piece, so that what pods write at the same time cannot come in between. A reader that has gone away must not
+        // end the lab.
+        let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
