@@ -213,7 +213,6 @@ async fn a_silent_node_is_lost_and_its_pods_leave_their_services() {
     lab.stop().await;
 }
 
-// P-058
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_of_a_node_that_is_no_more_are_removed_and_say_why() {
     let options = Options { missing_node_grace: Duration::from_millis(500), ..Options::default() };
