@@ -169,7 +169,7 @@ fn legacy_entry(resource: &Resource) -> Value {
 }
 
 fn verbs(resource: &Resource) -> &'static [&'static str] {
-    if resource.none.is_some() { READING } else { VERBS }
+    if resource.why_none.is_some() { READING } else { VERBS }
 }
 
 fn add_names(entry: &mut Value, resource: &Resource) {

@@ -12,7 +12,7 @@ use crate::reviews;
 
 /// The documents for all kinds; they are made when first asked for.
 pub(crate) fn documents(registry: &Registry) -> OpenApi {
-    let stored = registry.iter().filter(|resource| resource.none.is_none()).map(|resource| Served {
+    let stored = registry.iter().filter(|resource| resource.why_none.is_none()).map(|resource| Served {
         group: resource.group.to_owned(),
         version: resource.version.to_owned(),
         kind: resource.kind.to_owned(),

@@ -50,7 +50,7 @@ pub struct Resource {
     pub orphans_dependents: bool,
     /// Why there are none, and nobody can make one: the kind is served for reading, so that clients find out by a list. It needs
     /// no schema.
-    pub none: Option<&'static str>,
+    pub why_none: Option<&'static str>,
     /// What everyone who asks for the kind is told, readers too (S-072).
     pub deprecated: Option<&'static str>,
     /// Kinds that end gracefully: the grace in seconds for an object and what the client asked for; 0 removes at once.
@@ -109,7 +109,7 @@ impl Resource {
         allow_unconditional_update: true,
         returns_deleted_object: false,
         orphans_dependents: false,
-        none: None,
+        why_none: None,
         deprecated: None,
         graceful: None,
         begin_delete: None,

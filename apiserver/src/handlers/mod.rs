@@ -208,7 +208,7 @@ impl<'a> Call<'a> {
             Verb::Get => objects::get(&self).await,
             Verb::List => objects::list(&self).await,
             Verb::Watch => watch::watch(&self).await,
-            _ if let Some(why) = self.resource.none => {
+            _ if let Some(why) = self.resource.why_none => {
                 Err(ApiError::NotServed { target: Box::new(self.resource.target("")), why })
             }
             Verb::Create => objects::create(&self, body).await,

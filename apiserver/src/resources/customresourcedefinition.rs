@@ -14,7 +14,7 @@ pub(super) fn resource() -> Resource {
         short_names: &["crd", "crds"],
         categories: &["api-extensions"],
         namespaced: false,
-        none: Some("minisvc does not serve custom resources: it has the kinds that kubectl api-resources lists"),
+        why_none: Some("minisvc does not serve custom resources: it has the kinds that kubectl api-resources lists"),
         ..Resource::BASE
     }
 }

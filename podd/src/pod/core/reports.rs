@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::super::Now;
 use super::{PodState, SANDBOX_BASE, SANDBOX_CAP, Sandbox};
+use crate::pod::Now;
 use crate::pod::container::{End, KILLED, Manner, Run};
 use crate::pod::event::{Action, Exit, Hook, Instance, Notice, StartFailure};
 use crate::pod::plan::Role;
